@@ -1,0 +1,8 @@
+/** `scrim/onnx`: read, write, index, edit and build ONNX models. */
+export * from './attributes.js';
+export * from './codec.js';
+export type { AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from './gen/onnx_pb.js';
+export { AttributeProto_AttributeType, ModelProtoSchema } from './gen/onnx_pb.js';
+export * from './graph.js';
+export * from './tensor-proto.js';
+export * from './value-info.js';
