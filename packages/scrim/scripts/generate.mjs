@@ -9,7 +9,12 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const bin = (name) => fileURLToPath(new URL(`../../../node_modules/.bin/${name}`, import.meta.url));
 const temporary = mkdtempSync(join(tmpdir(), 'scrim-generate-'));
 try {
-  for (const [input, out] of [['onnx.proto', 'src/onnx/gen']]) {
+  for (const [input, out] of [
+    ['onnx.proto', 'src/onnx/gen'],
+    ['model_config.proto', 'src/protocol/gen'],
+    ['grpc_service.proto', 'src/protocol/gen'],
+    ['health.proto', 'src/protocol/gen'],
+  ]) {
     const template = join(temporary, `${input}.yaml`);
     writeFileSync(
       template,
