@@ -4,5 +4,6 @@ export * from './codec.js';
 export type { AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from './gen/onnx_pb.js';
 export { AttributeProto_AttributeType, ModelProtoSchema } from './gen/onnx_pb.js';
 export * from './graph.js';
+export * from './shape-inference.js';
 export * from './tensor-proto.js';
 export * from './value-info.js';

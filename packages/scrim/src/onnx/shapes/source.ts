@@ -1,0 +1,137 @@
+/**
+ * Shapes of operators that make tensors from settings or from other tensors' shapes: Constant, Shape, Size, Range,
+ * ConstantOfShape, random tensors, window functions. They start the values that later rules follow.
+ */
+import { ScrimError } from '../../errors.js';
+import type { DataType } from '../../tensor.js';
+import { findAttribute, intAttribute, intsAttribute } from '../attributes.js';
+import { type TensorProto, TensorProto_DataLocation } from '../gen/onnx_pb.js';
+import { dataTypeFromCode, tensorFromProto } from '../tensor-proto.js';
+import type { Dimension } from '../value-info.js';
+import { isInteger } from './elementwise.js';
+import { type InferredType, isStatic, MAX_VALUES, type Shape, type ShapeRule, UNKNOWN, unknownShape } from './rule.js';
+
+/**
+ * Type of a stored tensor, with its elements if they are few.
+ * @throws ScrimError INVALID_MODEL for a dimension below zero or data that does not fit the shape.
+ */
+export function storedType(proto: TensorProto): InferredType {
+  const dtype = dataTypeFromCode(proto.dataType);
+  const shape = proto.dims.map(Number);
+  if (shape.some((dimension) => dimension < 0)) {
+    throw new ScrimError('INVALID_MODEL', `tensor '${proto.name}' has shape [${shape.join(', ')}]`);
+  }
+  const size = shape.reduce((total, dimension) => total * dimension, 1);
+  const external = proto.dataLocation === TensorProto_DataLocation.EXTERNAL;
+  if (dtype === undefined || external || size > MAX_VALUES || !followed(dtype)) return { dtype, shape };
+  return { dtype, shape, value: Array.from(tensorFromProto(proto).data as ArrayLike<number | bigint>, Number) };
+}
+
+/** Element types whose values are followed; 16-bit floats are stored as bit patterns and never hold sizes. */
+function followed(dtype: DataType): boolean {
+  return isInteger(dtype) || dtype === 'bool' || dtype === 'float32' || dtype === 'float64';
+}
+
+const constant: ShapeRule = ({ proto }) => {
+  const whole = findAttribute(proto, 'value')?.t;
+  if (whole) return [storedType(whole)];
+  const sparse = findAttribute(proto, 'sparse_value')?.sparseTensor;
+  if (sparse) return [{ dtype: dataTypeFromCode(sparse.values?.dataType ?? 0), shape: sparse.dims.map(Number) }];
+  const vector = (dtype: DataType, values: readonly (number | bigint)[]): InferredType[] => [
+    { dtype, shape: [values.length], value: values.length > MAX_VALUES ? undefined : values.map(Number) },
+  ];
+  for (const { name, i, f, ints, floats, strings } of proto.attribute) {
+    if (name === 'value_int') return [{ dtype: 'int64', shape: [], value: [Number(i)] }];
+    if (name === 'value_float') return [{ dtype: 'float32', shape: [], value: [f] }];
+    if (name === 'value_ints') return vector('int64', ints);
+    if (name === 'value_floats') return vector('float32', floats);
+    if (name === 'value_string') return [{ dtype: 'string', shape: [] }];
+    if (name === 'value_strings') return [{ dtype: 'string', shape: [strings.length] }];
+  }
+  return [UNKNOWN];
+};
+
+const shapeOf: ShapeRule = (node) => {
+  const shape = node.shape(0);
+  if (!shape) return [{ dtype: 'int64', shape: [''] }];
+  const clamp = (value: number): number =>
+    Math.min(Math.max(value < 0 ? value + shape.length : value, 0), shape.length);
+  const start = clamp(intAttribute(node.proto, 'start', 0));
+  const end = clamp(intAttribute(node.proto, 'end', shape.length));
+  const value = shape.slice(start, Math.max(start, end));
+  return [{ dtype: 'int64', shape: [value.length], value }];
+};
+
+const size: ShapeRule = (node) => {
+  const shape = node.shape(0);
+  return [{ dtype: 'int64', shape: [], value: shape && [node.dims.product(shape)] }];
+};
+
+/** A shape that a value spells out. */
+function shapeFromValue(value: readonly Dimension[] | undefined, length: Dimension | undefined): Shape | undefined {
+  if (value) return value.map((element) => (typeof element === 'number' && element < 0 ? '' : element));
+  return typeof length === 'number' && length <= MAX_VALUES ? unknownShape(length) : undefined;
+}
+
+const constantOfShape: ShapeRule = (node) => {
+  const shape = shapeFromValue(node.value(0), node.shape(0)?.[0]);
+  const fill = findAttribute(node.proto, 'value')?.t;
+  const stored: InferredType = fill ? storedType(fill) : { dtype: 'float32', shape: [1], value: [0] };
+  const element = stored.value?.[0];
+  const count = shape && isStatic(shape) ? shape.reduce((a, b) => a * b, 1) : Number.POSITIVE_INFINITY;
+  const value = element === undefined || count > MAX_VALUES ? undefined : Array.from({ length: count }, () => element);
+  return [{ dtype: stored.dtype, shape, value }];
+};
+
+const range: ShapeRule = (node) => {
+  const dtype = node.dtype(0);
+  const [start, limit, delta] = [0, 1, 2].map((i) => node.value(i)?.[0]);
+  if (typeof start === 'number' && typeof limit === 'number' && typeof delta === 'number' && delta !== 0) {
+    const count = Math.max(0, Math.ceil((limit - start) / delta));
+    const value =
+      count > MAX_VALUES || !isInteger(dtype) ? undefined : Array.from({ length: count }, (_, i) => start + i * delta);
+    return [{ dtype, shape: [Number.isSafeInteger(count) ? count : ''], value }];
+  }
+  const whole =
+    isInteger(dtype) && start !== undefined && limit !== undefined && typeof delta === 'number' && delta > 0;
+  return [{ dtype, shape: [whole ? node.dims.ceilDivide(node.dims.subtract(limit, start), delta) : ''] }];
+};
+
+const random: ShapeRule = (node) => {
+  const dtype = dataTypeFromCode(intAttribute(node.proto, 'dtype', 1));
+  return [{ dtype, shape: intsAttribute(node.proto, 'shape') }];
+};
+
+const like: ShapeRule = (node) => {
+  const code = intAttribute(node.proto, 'dtype');
+  return [{ dtype: code === undefined ? node.dtype(0) : dataTypeFromCode(code), shape: node.shape(0) }];
+};
+
+const multinomial: ShapeRule = (node) => [
+  {
+    dtype: dataTypeFromCode(intAttribute(node.proto, 'dtype', 6)),
+    shape: [node.shape(0)?.[0] ?? '', intAttribute(node.proto, 'sample_size', 1)],
+  },
+];
+
+const windowFunction: ShapeRule = (node) => [
+  { dtype: dataTypeFromCode(intAttribute(node.proto, 'output_datatype', 1)), shape: [node.value(0)?.[0] ?? ''] },
+];
+
+/** Rules by operator name. */
+export const SOURCE: Readonly<Record<string, ShapeRule>> = {
+  Constant: constant,
+  Shape: shapeOf,
+  Size: size,
+  ConstantOfShape: constantOfShape,
+  Range: range,
+  RandomNormal: random,
+  RandomUniform: random,
+  RandomNormalLike: like,
+  RandomUniformLike: like,
+  EyeLike: like,
+  Multinomial: multinomial,
+  HannWindow: windowFunction,
+  HammingWindow: windowFunction,
+  BlackmanWindow: windowFunction,
+};
