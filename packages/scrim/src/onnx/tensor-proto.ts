@@ -128,7 +128,8 @@ export function tensorToProto(value: Tensor, name = ''): TensorProto {
 
 function view(dtype: Exclude<DataType, 'string'>, bytes: Uint8Array): never {
   const width = BYTES_PER_ELEMENT[dtype];
-  const aligned = bytes.byteOffset % width === 0 ? bytes : bytes.slice();
+  // Not bytes.slice(): on Node's Buffer, a Uint8Array too, that is another view.
+  const aligned = bytes.byteOffset % width === 0 ? bytes : new Uint8Array(bytes);
   const sample = allocate(dtype, 0) as Float32Array;
   const Constructor = sample.constructor as Float32ArrayConstructor;
   return new Constructor(aligned.buffer as ArrayBuffer, aligned.byteOffset, aligned.length / width) as never;
