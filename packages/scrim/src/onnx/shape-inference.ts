@@ -47,8 +47,8 @@ const MICROSOFT_RULES: ReadonlyMap<string, ShapeRule> = new Map(
 /** Nesting of functions and subgraphs that is followed; deeper bodies are left unknown. */
 const MAX_NESTING = 24;
 
-/** Nodes looked at in all, so that functions that call functions can't multiply without end. */
-const MAX_NODES = 1_000_000;
+/** Nodes looked at inside bodies, so that functions that call functions can't multiply without end. */
+const MAX_INNER_NODES = 200_000;
 
 /** True if the operator of `node` has a shape rule here. */
 export function hasShapeRule(node: NodeProto): boolean {
@@ -66,14 +66,26 @@ export function inferShapes(graph: Graph, options: InferShapesOptions = {}): Map
   return new Inference(graph).run(options.inputShapes ?? {});
 }
 
-type Scope = Map<string, InferredType>;
+/** What is known of each value, by name; a body sees the values around it. */
+class Scope {
+  readonly own = new Map<string, InferredType>();
+  constructor(readonly outer?: Scope) {}
+
+  get(name: string): InferredType | undefined {
+    return this.own.get(name) ?? this.outer?.get(name);
+  }
+
+  set(name: string, type: InferredType): void {
+    this.own.set(name, type);
+  }
+}
 
 class Inference {
   readonly #graph: Graph;
   readonly #dims: DimensionAlgebra = new DimensionAlgebra();
   readonly #bindings = new Map<string, number>();
   readonly #functions: ReadonlyMap<string, FunctionProto>;
-  #budget = MAX_NODES;
+  #budget = MAX_INNER_NODES;
 
   constructor(graph: Graph) {
     this.#graph = graph;
@@ -85,14 +97,15 @@ class Inference {
   run(inputShapes: Readonly<Record<string, readonly number[]>>): Map<string, ValueType> {
     const { proto } = this.#graph;
     this.#bind(inputShapes);
-    const scope: Scope = new Map();
+    const scope = new Scope();
+    this.#note(proto);
     this.#enter(proto, scope);
     for (const [name, shape] of Object.entries(inputShapes)) {
       scope.set(name, { dtype: scope.get(name)?.dtype, shape });
     }
     this.#walk(this.#graph.nodes(), declaredTypes(proto), this.#graph.opset, scope, 0);
     const result = new Map<string, ValueType>();
-    for (const [name, { dtype, shape }] of scope) if (dtype !== undefined) result.set(name, { dtype, shape });
+    for (const [name, { dtype, shape }] of scope.own) if (dtype !== undefined) result.set(name, { dtype, shape });
     return result;
   }
 
@@ -118,11 +131,21 @@ class Inference {
     }
   }
 
-  /** Inputs and initializers of a graph; its declared names are noted first so that no computed size can take one. */
-  #enter(graph: GraphProto, scope: Scope): void {
+  /** Notes the dimension names a graph and its subgraphs declare, so that no computed size can take one. */
+  #note(graph: GraphProto): void {
     for (const info of [...graph.input, ...graph.output, ...graph.valueInfo]) {
       for (const dimension of readValueInfo(info)?.shape ?? []) this.#dims.declare(dimension);
     }
+    for (const { attribute } of graph.node) {
+      for (const { g, graphs } of attribute) {
+        if (g) this.#note(g);
+        for (const inner of graphs) this.#note(inner);
+      }
+    }
+  }
+
+  /** Inputs and initializers of a graph. */
+  #enter(graph: GraphProto, scope: Scope): void {
     for (const info of graph.input) scope.set(info.name, this.#declared(info));
     for (const tensor of graph.initializer) scope.set(tensor.name, storedType(tensor));
     for (const { values, dims } of graph.sparseInitializer) {
@@ -149,10 +172,9 @@ class Inference {
     depth: number,
   ): void {
     for (const node of nodes) {
-      if (--this.#budget < 0)
-        throw new ScrimError('LIMIT_EXCEEDED', `functions expand to more than ${MAX_NODES} nodes`);
       const inputs = node.input.map((name) => (name === '' ? undefined : (scope.get(name) ?? UNKNOWN)));
-      const types = this.#apply(new ShapeNode(node, opset, this.#dims, inputs), scope, depth);
+      const apply = depth === 0 || --this.#budget > 0;
+      const types = apply ? this.#apply(new ShapeNode(node, opset, this.#dims, inputs), scope, depth) : [];
       node.output.forEach((name, i) => {
         if (name === '') return;
         scope.set(name, this.#merge(types[i] ?? UNKNOWN, this.#declared(declared.get(name))));
@@ -169,7 +191,9 @@ class Inference {
     const control = isStandard(proto) ? CONTROL_FLOW[proto.opType] : undefined;
     if (!control || depth >= MAX_NESTING) return [];
     const infer: SubgraphInference = (graph, inputs) => {
-      const inner: Scope = new Map(scope);
+      if (this.#budget <= 0) return [];
+      this.#budget -= graph.initializer.length + graph.input.length;
+      const inner = new Scope(scope);
       this.#enter(graph, inner);
       graph.input.forEach(({ name }, i) => {
         const given = inputs[i];
@@ -184,7 +208,7 @@ class Inference {
   /** Infers the body of a model-local function with the caller's types and attributes. */
   #call(node: ShapeNode, body: FunctionProto, depth: number): InferredType[] {
     const given = new Map([...body.attributeProto, ...node.proto.attribute].map((each) => [each.name, each]));
-    const scope: Scope = new Map();
+    const scope = new Scope();
     body.input.forEach((name, i) => {
       const input = node.inputs[i];
       if (input) scope.set(name, input);
@@ -199,8 +223,7 @@ class Inference {
       return { ...inner, attribute };
     });
     const opset = body.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version;
-    const declared = new Map(body.valueInfo.map((info) => [info.name, info]));
-    this.#walk(nodes, declared, opset === undefined ? node.opset : Number(opset), scope, depth + 1);
+    this.#walk(nodes, new Map(), opset === undefined ? node.opset : Number(opset), scope, depth + 1);
     return body.output.map((name) => scope.get(name) ?? UNKNOWN);
   }
 

@@ -22,30 +22,56 @@ function either(a: InferredType, b: InferredType): InferredType {
   return { dtype, shape: a.shape.map((dimension, i): Dimension => (dimension === b.shape?.[i] ? dimension : '')) };
 }
 
-function body(node: ShapeNode, name: string): GraphProto | undefined {
-  return findAttribute(node.proto, name)?.g;
+function body(node: ShapeNode, name: string): GraphProto {
+  return findAttribute(node.proto, name)?.g ?? node.fail(`${name} is missing`);
 }
 
 const branch: ControlFlowRule = (node, infer) => {
-  const [yes, no] = [body(node, 'then_branch'), body(node, 'else_branch')];
-  const outcomes = [yes, no].flatMap((graph) => (graph ? [infer(graph, [])] : []));
-  const [first = [], second = first] = outcomes;
   const condition = node.numbers(0)?.[0];
-  if (condition !== undefined && outcomes.length === 2) return condition !== 0 ? first : second;
-  return node.proto.output.map((_, i) => either(first[i] ?? UNKNOWN, second[i] ?? UNKNOWN));
+  const names = condition === undefined ? ['then_branch', 'else_branch'] : [condition ? 'then_branch' : 'else_branch'];
+  const outcomes: (readonly InferredType[])[] = [];
+  const failures: unknown[] = [];
+  for (const name of names) {
+    try {
+      outcomes.push(infer(body(node, name), []));
+    } catch (error) {
+      // A branch that can't run with these shapes is the one not taken.
+      failures.push(error);
+    }
+  }
+  const [first, second] = outcomes;
+  if (!first) throw failures[0];
+  return second ? node.proto.output.map((_, i) => either(first[i] ?? UNKNOWN, second[i] ?? UNKNOWN)) : first;
 };
 
-/** What stays true of a carried value in every round: its element type; its shape only where the body declares it. */
-function carried(type: InferredType | undefined): InferredType {
-  return { dtype: type?.dtype, shape: undefined };
+/**
+ * Outputs of a body whose first `states.length` outputs become its inputs in the next round. If the states keep the
+ * shape they start with, that shape holds in every round; else nothing but the body's own declaration is assumed.
+ */
+function iterate(
+  infer: (states: readonly InferredType[]) => readonly InferredType[],
+  states: readonly InferredType[],
+): readonly InferredType[] {
+  try {
+    const first = infer(states.map(({ dtype, shape }) => ({ dtype, shape })));
+    const stable = states.every(({ shape }, i) => {
+      const next = first[i]?.shape;
+      return (
+        shape?.length === next?.length && shape?.every((dimension, d) => dimension !== '' && dimension === next?.[d])
+      );
+    });
+    if (stable) return first;
+  } catch {
+    // The first shape need not be the one later rounds see; what holds without it is what counts.
+  }
+  return infer(states.map(({ dtype }) => ({ dtype, shape: undefined })));
 }
 
 const loop: ControlFlowRule = (node, infer) => {
   const graph = body(node, 'body');
-  if (!graph) return [];
-  const initial = node.inputs.slice(2);
+  const initial = node.inputs.slice(2).map((type) => type ?? UNKNOWN);
   const trips: InferredType = { dtype: 'int64', shape: [] };
-  const outputs = infer(graph, [trips, { dtype: 'bool', shape: [] }, ...initial.map(carried)]).slice(1);
+  const outputs = iterate((states) => infer(graph, [trips, { dtype: 'bool', shape: [] }, ...states]).slice(1), initial);
   return outputs.map((type, i): InferredType => {
     if (i < initial.length) return either(initial[i] ?? UNKNOWN, type);
     return { dtype: type.dtype, shape: type.shape && ['', ...type.shape] };
@@ -54,23 +80,23 @@ const loop: ControlFlowRule = (node, infer) => {
 
 const scan: ControlFlowRule = (node, infer) => {
   const graph = body(node, 'body');
-  if (!graph) return [];
   const scanned = intAttribute(node.proto, 'num_scan_inputs', 0);
   const states = node.inputs.length - scanned;
   if (states < 0) node.fail(`num_scan_inputs is ${scanned}, the node has ${node.inputs.length} inputs`);
   const inputAxes = intsAttribute(node.proto, 'scan_input_axes', []);
   let length: Dimension = '';
-  const inputs = node.inputs.map((type, i): InferredType => {
-    if (i < states) return carried(type);
+  const initial = node.inputs.slice(0, states).map((type) => type ?? UNKNOWN);
+  const elements = node.inputs.slice(states).map((type, i): InferredType => {
     const shape = type?.shape;
     if (!shape) return { dtype: type?.dtype, shape };
-    const axis = node.normalize(inputAxes[i - states] ?? 0, shape.length);
+    const axis = node.normalize(inputAxes[i] ?? 0, shape.length);
     length = node.same(length, shape[axis] ?? '', 'lengths of the scanned inputs');
     return { dtype: type.dtype, shape: shape.filter((_, d) => d !== axis) };
   });
   const outputAxes = intsAttribute(node.proto, 'scan_output_axes', []);
-  return infer(graph, inputs).map((type, i): InferredType => {
-    if (i < states) return either(node.inputs[i] ?? UNKNOWN, type);
+  const outputs = iterate((carried) => infer(graph, [...carried, ...elements]), initial);
+  return outputs.map((type, i): InferredType => {
+    if (i < states) return either(initial[i] ?? UNKNOWN, type);
     if (!type.shape) return { dtype: type.dtype, shape: undefined };
     const axis = node.normalize(outputAxes[i - states] ?? 0, type.shape.length + 1);
     const shape: Shape = [...type.shape.slice(0, axis), length, ...type.shape.slice(axis)];
