@@ -1,0 +1,229 @@
+/**
+ * The `scrim` command. Each command lives in its own file under commands/ and is loaded when it is called.
+ *
+ * stdout carries results alone; progress and remarks go to stderr. Exit codes: 0 done, 1 failed, 2 called wrongly,
+ * 130 interrupted.
+ */
+import { Command, CommanderError, Option } from 'commander';
+import { ScrimError } from 'scrim';
+import { type CommandContext, createContext } from './context.js';
+
+type Action = (context: CommandContext, options: Record<string, unknown>, args: string[]) => Promise<void>;
+
+/** Runs the command line and returns the exit code. */
+export async function run(argv: readonly string[]): Promise<number> {
+  const context = createContext();
+  const program = buildProgram(context);
+  try {
+    await program.parseAsync([...argv], { from: 'user' });
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    return reportFailure(error, context);
+  } finally {
+    await context.close();
+  }
+}
+
+function reportFailure(error: unknown, context: CommandContext): number {
+  if (context.signal.aborted && !(error instanceof ScrimError && error.code !== 'CANCELLED')) {
+    context.remark(error instanceof ScrimError ? error.message : 'interrupted');
+    return 130;
+  }
+  if (error instanceof ScrimError) {
+    process.stderr.write(`scrim: ${error.message} (${error.code})\n`);
+    if (process.env.SCRIM_DEBUG) process.stderr.write(`${error.stack ?? ''}\n`);
+    return error.info.exit;
+  }
+  process.stderr.write(`scrim: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  return 1;
+}
+
+function buildProgram(context: CommandContext): Command {
+  const program = new Command('scrim')
+    .description('Confidential inference: the head of a model runs here, a noisy release leaves, the tail runs anywhere.')
+    .version(context.version, '-V, --version')
+    .exitOverride()
+    .showHelpAfterError('(see scrim --help)')
+    .configureHelp({ sortSubcommands: false });
+  const action =
+    (load: () => Promise<Action>) =>
+    async (...values: unknown[]): Promise<void> => {
+      const command = values.at(-1) as Command;
+      const run = await load();
+      await run(context, command.optsWithGlobals(), command.args);
+    };
+  const json = (): Option => new Option('--json', 'print one JSON document on stdout');
+  const model = (): Option =>
+    new Option('--model <file>', "ONNX file, FaceBoxes .pth checkpoint, or 'faceboxes' (npm weights)").default('faceboxes');
+  const threads = (): Option =>
+    new Option('--threads <n>', 'threads for inference; default: all cores').argParser(positiveInteger('--threads'));
+  const provider = (): Option =>
+    new Option('--provider <name>', 'execution provider: cpu, webgpu or cuda').default('cpu');
+  const alpha = (): Option =>
+    new Option('--alpha <a>', 'weight of privacy against accuracy, from 0 up to 1').argParser(fraction('--alpha'));
+  const size = (): Option =>
+    new Option('--size <pixels>', 'side the photos are resized to').default(1024).argParser(positiveInteger('--size'));
+
+  const models = program.command('model').description('import a model, or see what can be done with it');
+  models
+    .command('import <weights>')
+    .description("make an ONNX file from 'faceboxes' (npm weights) or a FaceBoxes .pth checkpoint")
+    .requiredOption('--out <file>', 'ONNX file to write')
+    .option('--force', 'replace the file if it exists')
+    .addOption(json())
+    .action(action(async () => (await import('./commands/model-import.js')).modelImport));
+  models
+    .command('inspect [model]')
+    .description('operators of a model, and which can run, be differentiated and be cut')
+    .addOption(json())
+    .action(action(async () => (await import('./commands/model-inspect.js')).modelInspect));
+
+  const split = program
+    .command('split')
+    .description('cut a model into head and tail')
+    .addOption(model())
+    .option('--cut <tensors>', 'names of the tensors to cut at, separated by commas; default: the one the model names')
+    .requiredOption('--out <dir>', 'directory for head.onnx and tail.onnx')
+    .option('--force', 'replace the files if they exist')
+    .addOption(json())
+    .action(action(async () => (await import('./commands/split.js')).split));
+  split
+    .command('plan')
+    .description('list every valid cut with its size and share of the work')
+    .addOption(model())
+    .addOption(size())
+    .option('--input-shape <shape>', 'shape of the input, such as 1,3,1024,1024; default from --size')
+    .addOption(
+      new Option('--max-tensors <n>', 'largest number of tensors that may cross')
+        .default(3)
+        .argParser(positiveInteger('--max-tensors')),
+    )
+    .addOption(json())
+    .action(action(async () => (await import('./commands/split.js')).splitPlan));
+
+  program
+    .command('fit')
+    .description('learn the noise for one alpha on unlabelled photos and write a bundle')
+    .addOption(model())
+    .addOption(alpha().makeOptionMandatory())
+    .requiredOption('--photos <dir...>', 'folders of photos; each weighs the same')
+    .requiredOption('--out <dir>', 'bundle to write')
+    .option('--cut <tensor>', 'tensor to cut at; default: the one the model names')
+    .option('--task <kind>', 'detection:SCORES,BOXES, classification:OUTPUT or regression:OUTPUT,…')
+    .addOption(
+      new Option('--transform <kind>', 'how noise is shaped')
+        .choices(['diagonal-per-channel', 'diagonal-per-element'])
+        .default('diagonal-per-channel'),
+    )
+    .addOption(new Option('--steps <n>', 'optimisation steps').default(600).argParser(positiveInteger('--steps')))
+    .addOption(new Option('--batch <n>', 'activations per step').default(8).argParser(positiveInteger('--batch')))
+    .addOption(
+      new Option('--canvases <n>', 'pictures composed from the photos').default(384).argParser(positiveInteger('--canvases')),
+    )
+    .option('--learning-rate <r>', 'of Adam', Number, 0.05)
+    .option('--seed <text>', 'seed of the fit (not of any key): the same seed gives the same noise parameters', 'scrim')
+    .option('--noise-only', 'leave the models out of the bundle (they are completed from the model it names)')
+    .option('--checkpoint <file>', 'where an interrupted fit is kept; default: <out>.checkpoint')
+    .option('--force', 'replace the bundle if it exists')
+    .addOption(size())
+    .addOption(threads())
+    .addOption(provider())
+    .addOption(json())
+    .action(action(async () => (await import('./commands/fit.js')).fit));
+
+  program
+    .command('detect <photos...>')
+    .description('find faces with and without noise and write pictures of what left')
+    .addOption(model())
+    .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model and --alpha')
+    .addOption(alpha().default(0.8))
+    .option('--out <dir>', 'directory for the pictures', 'out')
+    .addOption(new Option('--threshold <t>', 'score a face must reach; halved with noise').default(0.5).argParser(fraction('--threshold')))
+    .addOption(size())
+    .addOption(threads())
+    .addOption(provider())
+    .addOption(json())
+    .action(action(async () => (await import('./commands/detect.js')).detect));
+
+  program
+    .command('evaluate')
+    .description('average precision on FDDB, as TR-4928 prints it')
+    .requiredOption('--dataset <dir>', 'directory with FDDB-folds and originalPics')
+    .addOption(model())
+    .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model and --alpha')
+    .addOption(alpha())
+    .option('--noisy', 'add the noise of the bundle')
+    .option('--allow-missing', 'go on when some of the 2,845 photos are not there')
+    .addOption(new Option('--repeats <n>', 'runs with fresh noise').default(1).argParser(positiveInteger('--repeats')))
+    .option('--scores <file>', 'also write every detection, in the format of FDDB')
+    .addOption(size())
+    .addOption(threads())
+    .addOption(provider())
+    .addOption(json())
+    .action(action(async () => (await import('./commands/evaluate.js')).evaluate));
+
+  program
+    .command('sweep')
+    .description('accuracy against alpha: table, JSON and chart')
+    .requiredOption('--dataset <dir>', 'directory with FDDB-folds and originalPics')
+    .addOption(model())
+    .option('--photos <dir...>', 'folders of photos, to fit the alphas that have no bundle yet')
+    .option('--bundles <dir>', 'where bundles are kept; default: the shipped ones for the npm weights')
+    .option('--alphas <list>', 'alphas, separated by commas', '0.05,0.1,0.2,0.4,0.6,0.8,0.9,0.95')
+    .option('--out <dir>', 'directory for sweep.txt, sweep.json, sweep.svg and sweep.png', 'out')
+    .option('--allow-missing', 'go on when some of the 2,845 photos are not there')
+    .addOption(new Option('--repeats <n>', 'runs with fresh noise').default(5).argParser(positiveInteger('--repeats')))
+    .addOption(new Option('--steps <n>', 'optimisation steps').default(600).argParser(positiveInteger('--steps')))
+    .addOption(
+      new Option('--canvases <n>', 'pictures composed from the photos').default(384).argParser(positiveInteger('--canvases')),
+    )
+    .option('--seed <text>', 'seed of the fits', 'scrim')
+    .addOption(size())
+    .addOption(threads())
+    .addOption(provider())
+    .addOption(json())
+    .action(action(async () => (await import('./commands/sweep.js')).sweep));
+
+  const bench = program.command('bench').description('measure on this machine');
+  bench
+    .command('obfuscation')
+    .description("the document's measurement: head and transform on a 1920×1080 image, five runs")
+    .addOption(model())
+    .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model and --alpha')
+    .addOption(alpha().default(0.8))
+    .addOption(threads())
+    .addOption(json())
+    .action(action(async () => (await import('./commands/bench-obfuscation.js')).benchObfuscation));
+
+  program
+    .command('demo')
+    .description('the whole story on sample photos: faces found in photos that were never sent')
+    .option('--out <dir>', 'directory for the pictures and the page', 'demo-out')
+    .option('--fit', 'fit the noise here instead of taking the shipped bundle')
+    .addOption(alpha().default(0.8))
+    .addOption(threads())
+    .addOption(json())
+    .action(action(async () => (await import('./commands/demo.js')).demo));
+  return program;
+}
+
+function positiveInteger(flag: string): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isSafeInteger(value) || value < 1) {
+      throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected an integer of at least 1`);
+    }
+    return value;
+  };
+}
+
+function fraction(flag: string): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    if (!(value >= 0 && value < 1)) {
+      throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected a number from 0 up to, but not including, 1`);
+    }
+    return value;
+  };
+}

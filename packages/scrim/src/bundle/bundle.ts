@@ -1,0 +1,179 @@
+/**
+ * A bundle: everything one cut and one alpha need, as files with a manifest that lists the hash of each.
+ *
+ *   manifest.json
+ *   trusted/head.onnx, trusted/noise.safetensors        stays where the data is trusted
+ *   remote/<model>/config.pbtxt, remote/<model>/1/model.onnx   a Triton model repository, goes anywhere
+ *
+ * This file is pure: it turns a bundle into named bytes and back; node/ and web/ bring the bytes. The hash of a bundle is
+ * the SHA-256 of its manifest, which binds every file. A bundle committed without models ("noise only") lists
+ * the noise alone and is completed from the model it names.
+ */
+import { ScrimError } from '../errors.js';
+import type { DiagonalParameters } from '../noise/diagonal.js';
+import { natsPerPosition } from '../noise/information-bound.js';
+import type { NoiseCrypto } from '../noise/noise-crypto.js';
+import type { Graph } from '../onnx/index.js';
+import { float32, type Tensor } from '../tensor.js';
+import { decodeManifest, encodeManifest, type Manifest } from './manifest.js';
+import { remoteModel, tritonConfig } from './remote-model.js';
+import { decodeSafetensors, encodeSafetensors } from './safetensors.js';
+
+/** Path of the manifest. */
+export const MANIFEST_PATH = 'manifest.json';
+/** Path of the head. */
+export const HEAD_PATH = 'trusted/head.onnx';
+/** Path of the noise parameters. */
+export const NOISE_PATH = 'trusted/noise.safetensors';
+
+/** Reads one file of a bundle by its path. */
+export type BundleReader = (path: string) => Promise<Uint8Array>;
+
+/** A loaded bundle. Every file that was read matched its hash. */
+export interface Bundle {
+  readonly manifest: Manifest;
+  /** SHA-256 of manifest.json, in hexadecimal: the name of this bundle in releases and keys. */
+  readonly hash: string;
+  readonly parameters: DiagonalParameters;
+  /** True if head and remote models are part of the bundle. */
+  readonly complete: boolean;
+  /** Reads and verifies one listed file. @throws ScrimError INVALID_BUNDLE if it is missing or changed. */
+  read(path: string): Promise<Uint8Array>;
+}
+
+/** What the manifest of a new bundle can't derive by itself. */
+export type ManifestInput = Omit<Manifest, 'format' | 'formatVersion' | 'files' | 'remote' | 'transform'> & {
+  /** Names of the two remote models; default face_detection_noisy and face_detection_base, as in TR-4928. */
+  readonly remoteNames?: { readonly noisy: string; readonly base: string };
+};
+
+/** The files of a bundle by path, ready to be written. `models` left out makes a noise-only bundle. */
+export async function encodeBundle(
+  input: ManifestInput,
+  parameters: DiagonalParameters,
+  tail: Graph,
+  head: Graph | undefined,
+  crypto: NoiseCrypto,
+): Promise<Map<string, Uint8Array>> {
+  const { remoteNames = { noisy: 'face_detection_noisy', base: 'face_detection_base' }, ...rest } = input;
+  const remote = remoteModel(tail);
+  const files = new Map<string, Uint8Array>();
+  if (head) {
+    const model = remote.graph.encode();
+    files.set(HEAD_PATH, head.encode());
+    for (const name of [remoteNames.noisy, remoteNames.base]) {
+      files.set(`remote/${name}/config.pbtxt`, new TextEncoder().encode(tritonConfig(name, remote)));
+      files.set(`remote/${name}/1/model.onnx`, model);
+    }
+  }
+  files.set(NOISE_PATH, encodeParameters(parameters));
+  const hashes: Record<string, string> = {};
+  for (const [path, bytes] of files) hashes[path] = toHex(await crypto.sha256(bytes));
+  const manifest: Manifest = {
+    format: 'scrim-bundle',
+    formatVersion: 1,
+    ...rest,
+    transform: describeTransform(parameters),
+    remote: { ...remoteNames, input: remote.input, outputs: [...remote.outputs] },
+    files: hashes,
+  };
+  return new Map([[MANIFEST_PATH, encodeManifest(manifest)], ...files]);
+}
+
+/**
+ * Loads a bundle: checks the manifest against its schema and the noise against its hash; other files when read.
+ * @param expectedHash refuses any bundle but the one of this hash, for those who pin what they run
+ * @throws ScrimError INVALID_BUNDLE if anything is missing, changed or inconsistent
+ */
+export async function loadBundle(read: BundleReader, crypto: NoiseCrypto, expectedHash?: string): Promise<Bundle> {
+  const bytes = await read(MANIFEST_PATH);
+  const hash = toHex(await crypto.sha256(bytes));
+  if (expectedHash !== undefined && hash !== expectedHash) {
+    throw new ScrimError('INVALID_BUNDLE', `the bundle has hash ${hash}, expected ${expectedHash}`);
+  }
+  const manifest = decodeManifest(bytes);
+  const verified = async (path: string): Promise<Uint8Array> => {
+    const expected = manifest.files[path];
+    if (expected === undefined) throw new ScrimError('INVALID_BUNDLE', `the bundle has no file '${path}'`);
+    const content = await read(path);
+    const found = toHex(await crypto.sha256(content));
+    if (found !== expected) {
+      throw new ScrimError('INVALID_BUNDLE', `'${path}' was changed: its hash is ${found}, the manifest says ${expected}`);
+    }
+    return content;
+  };
+  const parameters = decodeParameters(await verified(NOISE_PATH));
+  const transform = describeTransform(parameters);
+  if (
+    transform.granularity !== manifest.transform.granularity ||
+    transform.channels !== manifest.transform.channels ||
+    transform.suppressedChannels !== manifest.transform.suppressedChannels
+  ) {
+    throw new ScrimError('INVALID_BUNDLE', `'${NOISE_PATH}' and the manifest describe different transforms`);
+  }
+  return { manifest, hash, parameters, complete: HEAD_PATH in manifest.files, read: verified };
+}
+
+/** Reads and verifies every file of a bundle. @throws ScrimError INVALID_BUNDLE at the first that is missing or changed. */
+export async function verifyBundle(bundle: Bundle): Promise<void> {
+  for (const path of Object.keys(bundle.manifest.files)) await bundle.read(path);
+}
+
+function encodeParameters(parameters: DiagonalParameters): Uint8Array {
+  const { shape, gain, mean, sigma, clipLow, clipHigh, variance } = parameters;
+  const [channels = 0] = shape;
+  return encodeSafetensors({
+    tensors: new Map<string, Tensor>([
+      ['gain', float32(shape, gain)],
+      ['mean', float32(shape, mean)],
+      ['sigma', float32(shape, sigma)],
+      ['clip_low', float32([channels], clipLow)],
+      ['clip_high', float32([channels], clipHigh)],
+      ['variance', float32([channels], variance)],
+    ]),
+    metadata: { format: 'scrim-diagonal', kind: parameters.kind },
+  });
+}
+
+function decodeParameters(bytes: Uint8Array): DiagonalParameters {
+  const { tensors, metadata } = decodeSafetensors(bytes);
+  const kind = metadata.kind;
+  if (metadata.format !== 'scrim-diagonal' || (kind !== 'per-channel' && kind !== 'per-element')) {
+    throw new ScrimError('INVALID_BUNDLE', `'${NOISE_PATH}' holds no diagonal transform`);
+  }
+  const take = (name: string): Tensor<'float32'> => {
+    const found = tensors.get(name);
+    if (found?.dtype !== 'float32') throw new ScrimError('INVALID_BUNDLE', `'${NOISE_PATH}' has no float32 '${name}'`);
+    return found as Tensor as Tensor<'float32'>;
+  };
+  return {
+    kind,
+    shape: take('gain').shape,
+    gain: take('gain').data,
+    mean: take('mean').data,
+    sigma: take('sigma').data,
+    clipLow: take('clip_low').data,
+    clipHigh: take('clip_high').data,
+    variance: take('variance').data,
+  };
+}
+
+function describeTransform(parameters: DiagonalParameters): Manifest['transform'] {
+  const [channels = 0] = parameters.shape;
+  const perChannel = parameters.gain.length / channels;
+  let suppressed = 0;
+  for (let c = 0; c < channels; c++) {
+    if (parameters.gain.subarray(c * perChannel, (c + 1) * perChannel).every((gain) => gain === 0)) suppressed++;
+  }
+  return {
+    kind: 'diagonal',
+    granularity: parameters.kind,
+    channels,
+    suppressedChannels: suppressed,
+    natsPerPosition: natsPerPosition(parameters),
+  };
+}
+
+function toHex(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+}

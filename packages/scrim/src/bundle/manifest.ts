@@ -1,0 +1,142 @@
+/**
+ * `manifest.json`: what a bundle is, how it was made and what was measured of it.
+ *
+ * The schema is strict: unknown fields are refused, so that a typing error in a privacy setting can't pass unnoticed.
+ * Results are tagged values, `measured` or `proven`, and keep their conditions beside the number.
+ */
+import * as v from 'valibot';
+import { ScrimError } from '../errors.js';
+
+const Sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits'));
+const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
+const Finite = v.pipe(v.number(), v.finite());
+const Alpha = v.pipe(Finite, v.minValue(0), v.maxValue(1));
+const Name = v.pipe(v.string(), v.minLength(1), v.maxLength(256));
+const ModelName = v.pipe(v.string(), v.regex(/^[A-Za-z0-9_.-]{1,128}$/, 'expected letters, digits, _ . or -'));
+const Path = v.pipe(
+  v.string(),
+  v.regex(/^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9_.-]+(?:\/[A-Za-z0-9_.-]+)*$/, 'expected a path inside the bundle'),
+);
+const Dimension = v.union([Count, v.string()]);
+const ValueSchema = v.strictObject({ name: Name, dtype: v.string(), shape: v.array(Dimension) });
+
+const MeasuredSchema = v.strictObject({
+  kind: v.literal('measured'),
+  name: Name,
+  value: Finite,
+  sd: v.optional(Finite),
+  runs: v.optional(Count),
+  unit: v.optional(v.string()),
+  data: v.string(),
+  sampleSize: Count,
+  machine: v.optional(v.string()),
+  command: v.optional(v.string()),
+});
+
+const ProvenSchema = v.strictObject({
+  kind: v.literal('proven'),
+  name: Name,
+  value: Finite,
+  unit: v.optional(v.string()),
+  assumptions: v.pipe(v.array(v.string()), v.minLength(1)),
+});
+
+const TaskSchema = v.variant('kind', [
+  v.strictObject({ kind: v.literal('detection'), scores: Name, boxes: Name }),
+  v.strictObject({ kind: v.literal('classification'), output: Name }),
+  v.strictObject({ kind: v.literal('regression'), outputs: v.array(Name) }),
+]);
+
+const PreprocessingSchema = v.strictObject({
+  order: v.picklist(['rgb', 'bgr']),
+  mean: v.tuple([Finite, Finite, Finite]),
+  scale: Finite,
+  width: v.optional(Count),
+  height: v.optional(Count),
+});
+
+const FitSchema = v.strictObject({
+  steps: Count,
+  batchSize: Count,
+  learningRate: Finite,
+  canvases: Count,
+  photos: Count,
+  photoFolders: v.array(v.string()),
+  seed: v.string(),
+  finalTask: Finite,
+  seconds: v.optional(Finite),
+  command: v.optional(v.string()),
+});
+
+const ManifestSchema = v.strictObject({
+  format: v.literal('scrim-bundle'),
+  formatVersion: v.literal(1),
+  createdAt: v.string(),
+  createdBy: v.string(),
+  alpha: Alpha,
+  model: v.strictObject({
+    name: ModelName,
+    source: v.string(),
+    sha256: Sha256,
+    preprocessing: v.optional(PreprocessingSchema),
+    detector: v.optional(v.literal('faceboxes')),
+  }),
+  cut: v.strictObject({ tensors: v.pipe(v.array(ValueSchema), v.minLength(1)) }),
+  transform: v.strictObject({
+    kind: v.literal('diagonal'),
+    granularity: v.picklist(['per-channel', 'per-element']),
+    channels: Count,
+    suppressedChannels: Count,
+    natsPerPosition: Finite,
+  }),
+  task: TaskSchema,
+  remote: v.strictObject({
+    noisy: ModelName,
+    base: ModelName,
+    input: Name,
+    outputs: v.array(v.strictObject({ remote: Name, model: Name })),
+  }),
+  fit: FitSchema,
+  results: v.array(v.variant('kind', [MeasuredSchema, ProvenSchema])),
+  /** SHA-256 of every file but the manifest, by its path. */
+  files: v.record(Path, Sha256),
+});
+
+/** A figure in a report or manifest: measured under stated conditions, or proven under stated assumptions. */
+export type Figure = v.InferOutput<typeof MeasuredSchema> | v.InferOutput<typeof ProvenSchema>;
+
+/** What the model is used for; it chooses the loss of the fit and how outputs are read. */
+export type ManifestTask = v.InferOutput<typeof TaskSchema>;
+
+/** The content of `manifest.json`. */
+export type Manifest = v.InferOutput<typeof ManifestSchema>;
+
+/** Largest manifest that is read, in bytes. */
+const MAX_MANIFEST_BYTES = 1 << 20;
+
+/** Encodes a manifest as indented JSON. @throws ScrimError INVALID_BUNDLE if it breaks its own schema. */
+export function encodeManifest(manifest: Manifest): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(checkManifest(manifest), null, 2)}\n`);
+}
+
+/** Decodes and checks a manifest. @throws ScrimError INVALID_BUNDLE naming the field. */
+export function decodeManifest(bytes: Uint8Array): Manifest {
+  if (bytes.length > MAX_MANIFEST_BYTES) {
+    throw new ScrimError('INVALID_BUNDLE', `manifest.json has ${bytes.length} bytes, above ${MAX_MANIFEST_BYTES}`);
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+  } catch (error) {
+    throw ScrimError.from(error, 'INVALID_BUNDLE', 'manifest.json is no JSON');
+  }
+  return checkManifest(json);
+}
+
+function checkManifest(json: unknown): Manifest {
+  const result = v.safeParse(ManifestSchema, json);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const path = v.getDotPath(issue) ?? '(the whole)';
+  throw new ScrimError('INVALID_BUNDLE', `manifest.json, field '${path}': ${issue.message}`);
+}

@@ -1,0 +1,85 @@
+/** Bundles on disk: read with their hashes checked, written under a temporary name and renamed when whole. */
+import { mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
+import { type Bundle, loadBundle, MANIFEST_PATH } from '../bundle/bundle.js';
+import { ScrimError } from '../errors.js';
+import { createNodeCrypto } from './node-crypto.js';
+
+/**
+ * Opens a bundle directory. @param expectedHash refuses any other bundle than this one.
+ * @throws ScrimError NOT_FOUND if there is none, INVALID_BUNDLE if it was changed or is half-written.
+ */
+export async function openBundle(directory: string, expectedHash?: string): Promise<Bundle> {
+  if (!(await exists(join(directory, MANIFEST_PATH)))) {
+    throw new ScrimError('NOT_FOUND', `'${directory}' is no bundle: it has no ${MANIFEST_PATH}`);
+  }
+  const read = async (path: string): Promise<Uint8Array> => {
+    try {
+      return await readFile(join(directory, path));
+    } catch (error) {
+      throw ScrimError.from(error, 'INVALID_BUNDLE', `'${path}' of bundle '${directory}' can't be read`);
+    }
+  };
+  return loadBundle(read, createNodeCrypto(), expectedHash);
+}
+
+/**
+ * Writes files below `directory`, which appears whole or not at all.
+ * @param options.replace lets an existing directory be replaced, but only one that holds `marker`
+ * @throws ScrimError ALREADY_EXISTS if the directory exists and may not be replaced
+ */
+export async function writeDirectory(
+  directory: string,
+  files: ReadonlyMap<string, Uint8Array>,
+  options: { readonly replace?: boolean; readonly marker?: string } = {},
+): Promise<void> {
+  const { replace = false, marker = MANIFEST_PATH } = options;
+  const target = resolve(directory);
+  const present = await exists(target);
+  if (present && !(replace && (await exists(join(target, marker))))) {
+    throw new ScrimError(
+      'ALREADY_EXISTS',
+      replace ? `'${directory}' exists and holds no ${marker}: it is not replaced` : `'${directory}' exists already`,
+    );
+  }
+  await mkdir(dirname(target), { recursive: true });
+  const temporary = await mkdtemp(join(dirname(target), `.${basename(target)}-`));
+  try {
+    for (const [path, bytes] of files) {
+      const file = join(temporary, path);
+      await mkdir(dirname(file), { recursive: true });
+      await writeFile(file, bytes);
+    }
+    if (present) {
+      const old = `${temporary}-old`;
+      await rename(target, old);
+      await rename(temporary, target);
+      await rm(old, { recursive: true, force: true });
+    } else {
+      await rename(temporary, target);
+    }
+  } catch (error) {
+    await rm(temporary, { recursive: true, force: true });
+    throw ScrimError.from(error, 'INTERNAL', `'${directory}' can't be written`);
+  }
+}
+
+/** Writes one file under a temporary name beside it and renames it. */
+export async function writeFileAtomically(path: string, bytes: Uint8Array | string): Promise<void> {
+  await mkdir(dirname(resolve(path)), { recursive: true });
+  const temporary = `${path}.${process.pid}.part`;
+  try {
+    await writeFile(temporary, bytes);
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw ScrimError.from(error, 'INTERNAL', `'${path}' can't be written`);
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}

@@ -1,0 +1,206 @@
+/**
+ * The task half of the loss: how far the tail's answer to a noisy activation is from the clean model's own answer.
+ *
+ * No labels: the clean model is the teacher. With p the teacher's class probabilities, q the student's and n the number
+ * of positives of the batch (teacher's probability of not being background above 0.3; at least 1):
+ *   detection       (Σ_priors KL(p‖q) + 2 Σ_positives smooth-L1(boxes)) / n
+ *   classification  Σ KL(p‖q) / batch
+ *   regression      Σ_outputs mean((y − t)²) / var(t)
+ * Added as nodes to the training graph; teacher answers and normalisers are fed.
+ */
+import { ScrimError } from '../../errors.js';
+import { float, type Graph, intAttribute } from '../../onnx/index.js';
+import { float32, scalar, type Tensor } from '../../tensor.js';
+import type { ActivationCache } from './activation-cache.js';
+
+/** What the model is for. Detection scores are [N, P, classes] with background first; boxes [N, P, 4]. */
+export type FitTask =
+  | { readonly kind: 'detection'; readonly scores: string; readonly boxes: string }
+  | { readonly kind: 'classification'; readonly output: string }
+  | { readonly kind: 'regression'; readonly outputs: readonly string[] };
+
+/** Teacher probability above which a prior is a positive. */
+export const POSITIVE_THRESHOLD = 0.3;
+
+const BOX_WEIGHT = 2;
+
+/** A task loss in a graph. */
+export interface TaskLoss {
+  /** Name of the scalar. */
+  readonly loss: string;
+  /** The teacher's part of the feeds for the examples at `indices` of the cache. */
+  feeds(indices: readonly number[]): Record<string, Tensor>;
+}
+
+/**
+ * Adds the loss over the outputs of `graph`, for batches of `batchSize`.
+ * @throws ScrimError INVALID_ARGUMENT if the cache lacks an output the task names.
+ */
+export function addTaskLoss(graph: Graph, task: FitTask, cache: ActivationCache, batchSize: number): TaskLoss {
+  switch (task.kind) {
+    case 'detection':
+      return detectionLoss(graph, task, cache, batchSize);
+    case 'classification':
+      return classificationLoss(graph, task.output, cache, batchSize);
+    case 'regression':
+      return regressionLoss(graph, task.outputs, cache, batchSize);
+  }
+}
+
+type Teacher = { readonly shape: readonly number[]; readonly values: readonly Float32Array[] };
+
+function teacherOf(cache: ActivationCache, output: string): Teacher {
+  const found = cache.outputs.get(output);
+  if (!found) {
+    throw new ScrimError(
+      'INVALID_ARGUMENT',
+      `the task names output '${output}', but the model has ${[...cache.outputs.keys()].join(', ')}`,
+    );
+  }
+  return found;
+}
+
+function batchOf(teacher: Teacher, indices: readonly number[]): Tensor<'float32'> {
+  const size = teacher.values[0]?.length ?? 0;
+  const data = new Float32Array(indices.length * size);
+  indices.forEach((index, i) => {
+    data.set(teacher.values[index] as Float32Array, i * size);
+  });
+  return float32([indices.length, ...teacher.shape], data);
+}
+
+/** ln q along the last axis: from the logits where the output is a Softmax, else from the probabilities themselves. */
+function logProbabilities(graph: Graph, output: string): string {
+  const producer = graph.producer(output);
+  const rank = graph.declaredType(output)?.shape?.length;
+  if (producer?.opType === 'Softmax') {
+    const axis = intAttribute(producer, 'axis', graph.opset >= 13 ? -1 : 1);
+    if (axis === -1 || axis + 1 === rank) {
+      return graph.add('LogSoftmax', [producer.input[0] as string], { axis: graph.opset >= 13 ? -1 : axis });
+    }
+  }
+  const floor = graph.addInitializer('fit_floor', scalar(1e-7));
+  return graph.add('Log', [graph.add('Max', [output, floor])]);
+}
+
+/** Σ −p ln q over everything; the teacher's entropy, which makes it a KL divergence, is subtracted by the caller. */
+function crossEntropy(graph: Graph, teacher: string, output: string): string {
+  const products = graph.add('Mul', [teacher, logProbabilities(graph, output)]);
+  return graph.add('Neg', [graph.add('ReduceSum', [products], { keepdims: 0 })]);
+}
+
+function entropies(teacher: Teacher): Float64Array {
+  return Float64Array.from(teacher.values, (values) => {
+    let sum = 0;
+    for (const p of values) if (p > 0) sum -= p * Math.log(p);
+    return sum;
+  });
+}
+
+function detectionLoss(
+  graph: Graph,
+  task: Extract<FitTask, { kind: 'detection' }>,
+  cache: ActivationCache,
+  batchSize: number,
+): TaskLoss {
+  const scores = teacherOf(cache, task.scores);
+  const boxes = teacherOf(cache, task.boxes);
+  const classes = scores.shape.at(-1) ?? 0;
+  if (scores.shape.length !== 2 || classes < 2 || boxes.shape.length !== 2 || boxes.shape[1] !== 4) {
+    throw new ScrimError(
+      'INVALID_ARGUMENT',
+      `detection needs scores [N, P, classes ≥ 2] and boxes [N, P, 4], got [N, ${scores.shape.join(', ')}] and ` +
+        `[N, ${boxes.shape.join(', ')}]`,
+    );
+  }
+  const isPositive = (values: Float32Array, prior: number): boolean =>
+    1 - (values[prior * classes] as number) > POSITIVE_THRESHOLD;
+  const positives = Float64Array.from(scores.values, (values) => {
+    let count = 0;
+    for (let prior = 0; prior * classes < values.length; prior++) if (isPositive(values, prior)) count++;
+    return count;
+  });
+  const entropy = entropies(scores);
+  graph.addInput('fit_teacher_scores', 'float32', [batchSize, ...scores.shape]);
+  graph.addInput('fit_teacher_boxes', 'float32', [batchSize, ...boxes.shape]);
+  graph.addInput('fit_positive', 'float32', [batchSize, scores.shape[0] ?? 0, 1]);
+  graph.addInput('fit_entropy', 'float32', []);
+  graph.addInput('fit_normaliser', 'float32', []);
+  const divergence = graph.add('Sub', [crossEntropy(graph, 'fit_teacher_scores', task.scores), 'fit_entropy']);
+  // smooth-L1 of d = |b − t|: c·(d − c/2) with c = min(d, 1).
+  const distance = graph.add('Abs', [graph.add('Sub', [task.boxes, 'fit_teacher_boxes'])]);
+  const capped = graph.add('Min', [distance, graph.addInitializer('fit_one', scalar(1))]);
+  const half = graph.add('Mul', [capped, graph.addInitializer('fit_half', scalar(0.5))]);
+  const smooth = graph.add('Mul', [capped, graph.add('Sub', [distance, half])]);
+  const boxLoss = graph.add('ReduceSum', [graph.add('Mul', [smooth, 'fit_positive'])], { keepdims: 0 });
+  const weighted = graph.add('Mul', [boxLoss, graph.addInitializer('fit_box_weight', scalar(BOX_WEIGHT))]);
+  const loss = graph.add('Div', [graph.add('Add', [divergence, weighted]), 'fit_normaliser']);
+  return {
+    loss,
+    feeds: (indices) => {
+      const priors = scores.shape[0] ?? 0;
+      const mask = new Float32Array(indices.length * priors);
+      indices.forEach((index, i) => {
+        const values = scores.values[index] as Float32Array;
+        for (let prior = 0; prior < priors; prior++) if (isPositive(values, prior)) mask[i * priors + prior] = 1;
+      });
+      return {
+        fit_teacher_scores: batchOf(scores, indices),
+        fit_teacher_boxes: batchOf(boxes, indices),
+        fit_positive: float32([indices.length, priors, 1], mask),
+        fit_entropy: scalar(sumAt(entropy, indices)),
+        fit_normaliser: scalar(Math.max(1, sumAt(positives, indices))),
+      };
+    },
+  };
+}
+
+function classificationLoss(graph: Graph, output: string, cache: ActivationCache, batchSize: number): TaskLoss {
+  const teacher = teacherOf(cache, output);
+  const entropy = entropies(teacher);
+  graph.addInput('fit_teacher', 'float32', [batchSize, ...teacher.shape]);
+  graph.addInput('fit_entropy', 'float32', []);
+  const divergence = graph.add('Sub', [crossEntropy(graph, 'fit_teacher', output), 'fit_entropy']);
+  const loss = graph.add('Div', [divergence, graph.addInitializer('fit_batch', scalar(batchSize))]);
+  return {
+    loss,
+    feeds: (indices) => ({ fit_teacher: batchOf(teacher, indices), fit_entropy: scalar(sumAt(entropy, indices)) }),
+  };
+}
+
+function regressionLoss(
+  graph: Graph,
+  outputs: readonly string[],
+  cache: ActivationCache,
+  batchSize: number,
+): TaskLoss {
+  if (outputs.length === 0) throw new ScrimError('INVALID_ARGUMENT', 'a regression task needs at least one output');
+  const teachers = outputs.map((output) => teacherOf(cache, output));
+  let loss = '';
+  teachers.forEach((teacher, i) => {
+    graph.addInput(`fit_teacher_${i}`, 'float32', [batchSize, ...teacher.shape]);
+    const difference = graph.add('Sub', [outputs[i] as string, `fit_teacher_${i}`]);
+    const error = graph.add('ReduceMean', [graph.add('Mul', [difference, difference])], { keepdims: 0 });
+    const scaled = graph.add('Mul', [error, graph.addInitializer('fit_scale', scalar(1 / varianceOf(teacher)))]);
+    loss = loss === '' ? scaled : graph.add('Add', [loss, scaled]);
+  });
+  return {
+    loss,
+    feeds: (indices) =>
+      Object.fromEntries(teachers.map((teacher, i) => [`fit_teacher_${i}`, batchOf(teacher, indices)])),
+  };
+}
+
+function varianceOf(teacher: Teacher): number {
+  let count = 0;
+  let sum = 0;
+  for (const values of teacher.values) for (const value of values) (sum += value), count++;
+  const mean = sum / count;
+  let squares = 0;
+  for (const values of teacher.values) for (const value of values) squares += (value - mean) ** 2;
+  return Math.max(squares / count, 1e-12);
+}
+
+function sumAt(values: Float64Array, indices: readonly number[]): number {
+  return indices.reduce((sum, index) => sum + (values[index] ?? 0), 0);
+}
