@@ -1,0 +1,189 @@
+/**
+ * Reverse-mode differentiation of an ONNX graph.
+ *
+ * One forward sweep marks the values that depend on what is differentiated by, one backward sweep calls the rule of each
+ * node between them and the loss and adds up the gradients of values used more than once. The backward nodes are plain
+ * ONNX operators of the graph's own operator set, so the same engine runs both directions, and a graph with gradients
+ * can be differentiated again.
+ */
+import { ScrimError } from '../errors.js';
+import type { NodeProto } from '../onnx/gen/onnx_pb.js';
+import { type Graph, usedBy } from '../onnx/graph.js';
+import { inferShapes } from '../onnx/shape-inference.js';
+import type { ValueType } from '../onnx/value-info.js';
+import { Emitter, floatTensor } from './emitter.js';
+import { type GradientRule, RuleContext, unsupportedOperator } from './rule.js';
+import { RULES } from './rules/registry.js';
+import { STOPS } from './rules/stops.js';
+
+/** What {@link addGradients} differentiates, and by what. */
+export interface GradientOptions {
+  /** The value to differentiate: float32 or float64, shape [] or [1]. */
+  readonly loss: string;
+  /** Values to differentiate by: graph inputs, initializers or values nodes make; all float32 or float64. */
+  readonly wrt: readonly string[];
+  /** Shapes of graph inputs that the file leaves symbolic. More is known then, and the graph gets simpler and faster. */
+  readonly inputShapes?: Readonly<Record<string, readonly number[]>>;
+  /** True to make every gradient a graph output named {@link gradientName}. */
+  readonly outputs?: boolean;
+}
+
+/** Whether gradients can flow through a node. */
+export interface Differentiability {
+  readonly node: string;
+  readonly operator: string;
+  /** 'yes'; 'stops' if the gradient by every input is 0 (comparisons, rounding, shapes); 'no' for want of a rule. */
+  readonly differentiable: 'yes' | 'stops' | 'no';
+  /** Why not, for 'no'. */
+  readonly reason?: string;
+}
+
+/** Name of the graph output that {@link addGradients} makes for a value. */
+export function gradientName(value: string): string {
+  return `${value}/gradient`;
+}
+
+/**
+ * Adds to `graph`, in place, the nodes that compute the gradient of `loss` by each value of `wrt`, and returns the name
+ * of each gradient. A gradient has the shape and element type of its value. A value on which the loss does not depend,
+ * or only through steps and integers, gets zeros.
+ * @throws ScrimError INVALID_ARGUMENT if `loss` or a value of `wrt` does not exist or has the wrong type; UNSUPPORTED
+ * naming operator, node and value if something on the way has no rule, or its rank stays unknown.
+ */
+export function addGradients(graph: Graph, options: GradientOptions): Map<string, string> {
+  const { loss, wrt, inputShapes, outputs = false } = options;
+  const types = inferShapes(graph, inputShapes === undefined ? {} : { inputShapes });
+  checkLoss(graph, loss, types);
+  for (const value of wrt) checkVariable(graph, value, types);
+
+  const emit = new Emitter(graph, types);
+  const forward = [...graph.nodes()];
+  const active = dependents(forward, wrt, types);
+  const collected = new Map<string, string[]>();
+  if (active.has(loss)) {
+    const type = types.get(loss) as ValueType;
+    const shape = (type.shape ?? []) as readonly number[];
+    collected.set(loss, [emit.constant(floatTensor(type.dtype, shape, [1]), 'one')]);
+  }
+  /** The gradient of a value, once all of its users were visited. */
+  const gradientOf = (value: string): string | undefined => {
+    const terms = collected.get(value);
+    if (!terms) return undefined;
+    const total = emit.sum(terms);
+    collected.set(value, [total]);
+    return total;
+  };
+
+  for (const node of forward.reverse()) {
+    if (!node.output.some((output) => collected.has(output)) || !usedBy(node).some((name) => active.has(name))) {
+      continue;
+    }
+    emit.name(`gradient/${node.name}`);
+    const gradients = node.output.map(gradientOf);
+    const context = new RuleContext(node, emit, gradients, (value) => active.has(value));
+    const results = ruleOf(node, graph.opset)(context);
+    results.forEach((gradient, i) => {
+      const input = node.input[i];
+      if (gradient === undefined || input === undefined || !active.has(input)) return;
+      const terms = collected.get(input);
+      if (terms) terms.push(gradient);
+      else collected.set(input, [gradient]);
+    });
+  }
+
+  emit.name('gradient');
+  const result = new Map<string, string>();
+  for (const value of wrt) {
+    if (result.has(value)) continue;
+    const gradient = gradientOf(value) ?? emit.zerosLike(value);
+    result.set(value, outputs ? addOutput(graph, value, gradient, types) : gradient);
+  }
+  return result;
+}
+
+/** True if gradients can flow through `node`, or its outputs have the gradient 0. */
+export function supportsGradient(node: NodeProto, opset: number): boolean {
+  return judge(node, opset).differentiable !== 'no';
+}
+
+/**
+ * Says for every node of the graph whether gradients can flow through it. A 'yes' may still become UNSUPPORTED in
+ * {@link addGradients} where it depends on constants or shapes (such as a Dropout in training mode).
+ */
+export function differentiability(graph: Graph): Differentiability[] {
+  return graph.nodes().map((node) => judge(node, graph.opset));
+}
+
+function judge(node: NodeProto, opset: number): Differentiability {
+  const operator = node.domain === '' ? node.opType : `${node.domain}.${node.opType}`;
+  if (isStandard(node) && STOPS.has(node.opType)) return { node: node.name, operator, differentiable: 'stops' };
+  const rule = findRule(node, opset);
+  return typeof rule === 'string'
+    ? { node: node.name, operator, differentiable: 'no', reason: rule }
+    : { node: node.name, operator, differentiable: 'yes' };
+}
+
+function isStandard(node: NodeProto): boolean {
+  return node.domain === '' || node.domain === 'ai.onnx';
+}
+
+/** The rule of a node, or why it has none. */
+function findRule(node: NodeProto, opset: number): GradientRule | string {
+  const entry = isStandard(node) ? RULES.get(node.opType) : undefined;
+  if (!entry) return 'there is no gradient rule for it';
+  if (typeof entry === 'function') return entry;
+  return entry.refuse(node, opset) ?? entry.gradient;
+}
+
+function ruleOf(node: NodeProto, opset: number): GradientRule {
+  const rule = findRule(node, opset);
+  if (typeof rule === 'string') throw unsupportedOperator(node, rule);
+  return rule;
+}
+
+/** Values that depend on `sources` through operators that let gradients pass, sources included. */
+function dependents(
+  nodes: readonly NodeProto[],
+  sources: readonly string[],
+  types: ReadonlyMap<string, ValueType>,
+): ReadonlySet<string> {
+  const active = new Set(sources);
+  for (const node of nodes) {
+    if (isStandard(node) && STOPS.has(node.opType)) continue;
+    if (!usedBy(node).some((name) => active.has(name))) continue;
+    for (const output of node.output) {
+      const type = types.get(output);
+      if (output !== '' && (type === undefined || isFloat(type))) active.add(output);
+    }
+  }
+  return active;
+}
+
+function isFloat(type: ValueType): boolean {
+  return type.dtype === 'float32' || type.dtype === 'float64';
+}
+
+function checkLoss(graph: Graph, loss: string, types: ReadonlyMap<string, ValueType>): void {
+  if (!graph.has(loss)) throw new ScrimError('INVALID_ARGUMENT', `loss: the graph has no value '${loss}'`);
+  const type = types.get(loss);
+  const shape = type?.shape;
+  if (!type || !shape || !isFloat(type) || !(shape.length === 0 || (shape.length === 1 && shape[0] === 1))) {
+    const found = type ? `${type.dtype} ${shape ? `[${shape.join(', ')}]` : 'of unknown rank'}` : 'of unknown type';
+    throw new ScrimError('INVALID_ARGUMENT', `loss: '${loss}' is ${found}, expected float32 of shape [] or [1]`);
+  }
+}
+
+function checkVariable(graph: Graph, value: string, types: ReadonlyMap<string, ValueType>): void {
+  if (!graph.has(value)) throw new ScrimError('INVALID_ARGUMENT', `wrt: the graph has no value '${value}'`);
+  const type = types.get(value);
+  if (type && !isFloat(type)) {
+    throw new ScrimError('INVALID_ARGUMENT', `wrt: '${value}' is ${type.dtype}, expected float32`);
+  }
+}
+
+function addOutput(graph: Graph, value: string, gradient: string, types: ReadonlyMap<string, ValueType>): string {
+  const name = gradientName(value);
+  graph.add('Identity', [gradient], {}, { outputs: [name] });
+  const type = types.get(value);
+  return graph.addOutput(name, type?.dtype ?? 'float32', type?.shape);
+}

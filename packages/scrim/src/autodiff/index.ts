@@ -1,0 +1,3 @@
+/** `scrim/autodiff`: gradients of ONNX graphs as ONNX graphs, and optimizers. */
+export * from './gradients.js';
+export * from './optimizers.js';
