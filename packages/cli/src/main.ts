@@ -41,7 +41,9 @@ function reportFailure(error: unknown, context: CommandContext): number {
 
 function buildProgram(context: CommandContext): Command {
   const program = new Command('scrim')
-    .description('Confidential inference: the head of a model runs here, a noisy release leaves, the tail runs anywhere.')
+    .description(
+      'Confidential inference: the head of a model runs here, a noisy release leaves, the tail runs anywhere.',
+    )
     .version(context.version, '-V, --version')
     .exitOverride()
     .showHelpAfterError('(see scrim --help)')
@@ -55,7 +57,9 @@ function buildProgram(context: CommandContext): Command {
     };
   const json = (): Option => new Option('--json', 'print one JSON document on stdout');
   const model = (): Option =>
-    new Option('--model <file>', "ONNX file, FaceBoxes .pth checkpoint, or 'faceboxes' (npm weights)").default('faceboxes');
+    new Option('--model <file>', "ONNX file, FaceBoxes .pth checkpoint, or 'faceboxes' (npm weights)").default(
+      'faceboxes',
+    );
   const threads = (): Option =>
     new Option('--threads <n>', 'threads for inference; default: all cores').argParser(positiveInteger('--threads'));
   const provider = (): Option =>
@@ -119,7 +123,9 @@ function buildProgram(context: CommandContext): Command {
     .addOption(new Option('--steps <n>', 'optimisation steps').default(600).argParser(positiveInteger('--steps')))
     .addOption(new Option('--batch <n>', 'activations per step').default(8).argParser(positiveInteger('--batch')))
     .addOption(
-      new Option('--canvases <n>', 'pictures composed from the photos').default(384).argParser(positiveInteger('--canvases')),
+      new Option('--canvases <n>', 'pictures composed from the photos')
+        .default(384)
+        .argParser(positiveInteger('--canvases')),
     )
     .option('--learning-rate <r>', 'of Adam', Number, 0.05)
     .option('--seed <text>', 'seed of the fit (not of any key): the same seed gives the same noise parameters', 'scrim')
@@ -139,7 +145,11 @@ function buildProgram(context: CommandContext): Command {
     .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model and --alpha')
     .addOption(alpha().default(0.8))
     .option('--out <dir>', 'directory for the pictures', 'out')
-    .addOption(new Option('--threshold <t>', 'score a face must reach; halved with noise').default(0.5).argParser(fraction('--threshold')))
+    .addOption(
+      new Option('--threshold <t>', 'score a face must reach; halved with noise')
+        .default(0.5)
+        .argParser(fraction('--threshold')),
+    )
     .addOption(size())
     .addOption(threads())
     .addOption(provider())
@@ -176,7 +186,9 @@ function buildProgram(context: CommandContext): Command {
     .addOption(new Option('--repeats <n>', 'runs with fresh noise').default(5).argParser(positiveInteger('--repeats')))
     .addOption(new Option('--steps <n>', 'optimisation steps').default(600).argParser(positiveInteger('--steps')))
     .addOption(
-      new Option('--canvases <n>', 'pictures composed from the photos').default(384).argParser(positiveInteger('--canvases')),
+      new Option('--canvases <n>', 'pictures composed from the photos')
+        .default(384)
+        .argParser(positiveInteger('--canvases')),
     )
     .option('--seed <text>', 'seed of the fits', 'scrim')
     .addOption(size())
@@ -222,7 +234,10 @@ function fraction(flag: string): (text: string) => number {
   return (text) => {
     const value = text.trim() === '' ? Number.NaN : Number(text);
     if (!(value >= 0 && value < 1)) {
-      throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected a number from 0 up to, but not including, 1`);
+      throw new ScrimError(
+        'INVALID_ARGUMENT',
+        `${flag} is '${text}', expected a number from 0 up to, but not including, 1`,
+      );
     }
     return value;
   };

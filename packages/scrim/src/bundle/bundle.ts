@@ -98,7 +98,10 @@ export async function loadBundle(read: BundleReader, crypto: NoiseCrypto, expect
     const content = await read(path);
     const found = toHex(await crypto.sha256(content));
     if (found !== expected) {
-      throw new ScrimError('INVALID_BUNDLE', `'${path}' was changed: its hash is ${found}, the manifest says ${expected}`);
+      throw new ScrimError(
+        'INVALID_BUNDLE',
+        `'${path}' was changed: its hash is ${found}, the manifest says ${expected}`,
+      );
     }
     return content;
   };

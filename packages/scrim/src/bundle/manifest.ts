@@ -47,12 +47,37 @@ const TaskSchema = v.variant('kind', [
   v.strictObject({ kind: v.literal('regression'), outputs: v.array(Name) }),
 ]);
 
-const PreprocessingSchema = v.strictObject({
-  order: v.picklist(['rgb', 'bgr']),
-  mean: v.tuple([Finite, Finite, Finite]),
-  scale: Finite,
-  width: v.optional(Count),
-  height: v.optional(Count),
+const Byte = v.pipe(Finite, v.minValue(0), v.maxValue(255));
+
+/** All that surrounds a detector's graph; the same fields as `DetectorSpec` of vision/. */
+const DetectorSchema = v.strictObject({
+  name: Name,
+  preprocessing: v.strictObject({
+    order: v.picklist(['rgb', 'bgr']),
+    mean: v.tuple([Finite, Finite, Finite]),
+    scale: Finite,
+    fill: v.tuple([Byte, Byte, Byte]),
+  }),
+  anchors: v.strictObject({
+    levels: v.array(
+      v.strictObject({
+        stride: Count,
+        squares: v.array(v.strictObject({ size: Count, density: v.pipe(Count, v.minValue(1), v.maxValue(64)) })),
+      }),
+    ),
+    dense: v.picklist(['cell', 'square']),
+    clip: v.boolean(),
+  }),
+  variances: v.tuple([Finite, Finite]),
+  overlapThreshold: Finite,
+  scoreFloor: Finite,
+  maxCandidates: Count,
+  maxDetections: Count,
+  clip: v.boolean(),
+  multiple: Count,
+  input: Name,
+  outputs: v.strictObject({ offsets: Name, scores: Name }),
+  cut: Name,
 });
 
 const FitSchema = v.strictObject({
@@ -78,8 +103,10 @@ const ManifestSchema = v.strictObject({
     name: ModelName,
     source: v.string(),
     sha256: Sha256,
-    preprocessing: v.optional(PreprocessingSchema),
-    detector: v.optional(v.literal('faceboxes')),
+    /** Name of the model's input. */
+    input: Name,
+    /** How pictures become inputs and outputs become boxes, where the model is a detector. */
+    detector: v.optional(DetectorSchema),
   }),
   cut: v.strictObject({ tensors: v.pipe(v.array(ValueSchema), v.minLength(1)) }),
   transform: v.strictObject({

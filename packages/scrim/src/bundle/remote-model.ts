@@ -54,7 +54,9 @@ export function tritonConfig(name: string, model: RemoteModel, maxBatchSize = mo
   const tensor = (value: string): string => {
     const type = model.graph.declaredType(value);
     if (!type?.shape) throw new ScrimError('INVALID_MODEL', `the shape of '${value}' is not known`);
-    const dims = (maxBatchSize > 0 ? type.shape.slice(1) : type.shape).map((dim) => (typeof dim === 'number' ? dim : -1));
+    const dims = (maxBatchSize > 0 ? type.shape.slice(1) : type.shape).map((dim) =>
+      typeof dim === 'number' ? dim : -1,
+    );
     return `  {\n    name: "${value}"\n    data_type: ${tritonType(value, type)}\n    dims: [ ${dims.join(', ')} ]\n  }`;
   };
   const outputs = model.outputs.map(({ remote }) => tensor(remote)).join(',\n');

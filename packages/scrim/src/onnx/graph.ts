@@ -18,6 +18,7 @@ import {
   type NodeProto,
   NodeProtoSchema,
   OperatorSetIdProtoSchema,
+  StringStringEntryProtoSchema,
   type TensorProto,
   type ValueInfoProto,
 } from './gen/onnx_pb.js';
@@ -113,6 +114,19 @@ export class Graph {
   get opset(): number {
     const found = this.model.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx');
     return Number(found?.version ?? 1n);
+  }
+
+  /** The model's metadata properties by key. */
+  get metadata(): ReadonlyMap<string, string> {
+    return new Map(this.model.metadataProps.map(({ key, value }) => [key, value]));
+  }
+
+  /** Sets a metadata property of the model. */
+  setMetadata(key: string, value: string): void {
+    this.model.metadataProps = [
+      ...this.model.metadataProps.filter((entry) => entry.key !== key),
+      create(StringStringEntryProtoSchema, { key, value }),
+    ];
   }
 
   /** Names of the graph inputs that are fed (initializers that are also listed as inputs are left out). */
@@ -325,6 +339,28 @@ export class Graph {
       }
       node.input = node.input.map((name) => (name === from ? to : name));
     }
+    this.#reindex();
+  }
+
+  /** Gives a value another name everywhere. Values captured by a subgraph are refused. */
+  renameValue(from: string, to: string): void {
+    if (from === to) return;
+    if (!this.has(from)) throw new ScrimError('INVALID_ARGUMENT', `there is no value '${from}' to rename`);
+    for (const node of this.consumers(from)) {
+      if (!node.input.includes(from)) {
+        throw new ScrimError('UNSUPPORTED', `'${from}' is captured by a subgraph of node '${node.name}'`);
+      }
+    }
+    this.#claim(to);
+    const swap = (name: string): string => (name === from ? to : name);
+    const { proto } = this;
+    for (const node of this.consumers(from)) node.input = node.input.map(swap);
+    const producer = this.producer(from);
+    if (producer) producer.output = producer.output.map(swap);
+    for (const list of [proto.input, proto.output, proto.valueInfo, proto.initializer]) {
+      for (const item of list) item.name = swap(item.name);
+    }
+    for (const annotation of proto.quantizationAnnotation) annotation.tensorName = swap(annotation.tensorName);
     this.#reindex();
   }
 

@@ -23,7 +23,10 @@ export interface ActivationCache {
   readonly shape: readonly number[];
   readonly activations: readonly Float32Array[];
   /** Clean outputs by the tail's output name; shapes without the batch dimension. */
-  readonly outputs: ReadonlyMap<string, { readonly shape: readonly number[]; readonly values: readonly Float32Array[] }>;
+  readonly outputs: ReadonlyMap<
+    string,
+    { readonly shape: readonly number[]; readonly values: readonly Float32Array[] }
+  >;
   readonly statistics: ChannelStatistics;
 }
 

@@ -14,7 +14,7 @@
  * α in [0, 1) as in TR-4928; w and p are constants. One artefact per α; σ is never rescaled afterwards. Head and tail are
  * frozen, each sample of a batch has its own ε, gradients come from autodiff/ and run on the engine.
  */
-import { addGradients, adam, cosineDecay } from '../../autodiff/index.js';
+import { adam, addGradients, cosineDecay } from '../../autodiff/index.js';
 import type { Engine, Session } from '../../engine/engine.js';
 import { assertArgument, ScrimError } from '../../errors.js';
 import type { Graph } from '../../onnx/index.js';
@@ -245,9 +245,8 @@ async function runFit(
   let step = 0;
   let recentTask = 0;
   if (hooks.resume) {
-    const restored = restore(hooks.resume, settings, shape, parameters);
-    state = { ...state, step: restored.step, ...restored.moments } as typeof state;
-    step = restored.step;
+    state = restore(hooks.resume, settings, shape, parameters, state);
+    step = state.step;
     recentTask = hooks.resume.task;
     random.restore(hooks.resume.random);
   }
@@ -255,7 +254,7 @@ async function runFit(
     step,
     settings,
     shape,
-    arrays: saveArrays(parameters, state),
+    arrays: copyArrays({ ...parameters, ...state.moments }),
     random: random.state(),
     task: recentTask,
   });
@@ -311,6 +310,34 @@ async function runFit(
   };
 }
 
+function copyArrays(arrays: Readonly<Record<string, Float32Array>>): Record<string, Float32Array> {
+  return Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, array.slice()]));
+}
+
+/** Copies a checkpoint into `parameters` and the moments of `state`. */
+function restore(
+  checkpoint: DiagonalFitCheckpoint,
+  settings: Required<DiagonalFitSettings>,
+  shape: readonly number[],
+  parameters: ParameterArrays,
+  state: OptimizerState,
+): OptimizerState {
+  for (const [name, wanted] of Object.entries(settings)) {
+    const found = checkpoint.settings[name as keyof DiagonalFitSettings];
+    assertArgument(found === wanted, `the checkpoint was made with ${name} ${found}, this fit asks for ${wanted}`);
+  }
+  assertArgument(
+    String(checkpoint.shape) === String(shape),
+    `the checkpoint is for activations of [${checkpoint.shape.join(', ')}], these have [${shape.join(', ')}]`,
+  );
+  for (const [name, array] of Object.entries({ ...parameters, ...state.moments })) {
+    const saved = checkpoint.arrays[name];
+    if (saved?.length !== array.length) throw new ScrimError('INVALID_DATA', `the checkpoint lacks the array '${name}'`);
+    array.set(saved);
+  }
+  return { ...state, step: checkpoint.step };
+}
+
 function toDiagonalParameters(
   { gamma, delta, rho }: ParameterArrays,
   training: TrainingGraph,
@@ -333,7 +360,8 @@ function toDiagonalParameters(
   for (let c = 0; settings.suppress && c < channels; c++) {
     let nats = 0;
     for (let i = c * perChannel; i < (c + 1) * perChannel; i++) {
-      nats += 0.5 * Math.log1p(((gain[i] as number) ** 2 * (statistics.variance[c] as number)) / (sigma[i] as number) ** 2);
+      nats +=
+        0.5 * Math.log1p(((gain[i] as number) ** 2 * (statistics.variance[c] as number)) / (sigma[i] as number) ** 2);
     }
     if (nats / perChannel >= SUPPRESSION_NATS) continue;
     // What the tail saw of such a channel was clamp(μ + m·z̄ + σε): its expectation takes the channel's place.

@@ -9,7 +9,7 @@
  * Added as nodes to the training graph; teacher answers and normalisers are fed.
  */
 import { ScrimError } from '../../errors.js';
-import { float, type Graph, intAttribute } from '../../onnx/index.js';
+import { type Graph, intAttribute } from '../../onnx/index.js';
 import { float32, scalar, type Tensor } from '../../tensor.js';
 import type { ActivationCache } from './activation-cache.js';
 
@@ -168,12 +168,7 @@ function classificationLoss(graph: Graph, output: string, cache: ActivationCache
   };
 }
 
-function regressionLoss(
-  graph: Graph,
-  outputs: readonly string[],
-  cache: ActivationCache,
-  batchSize: number,
-): TaskLoss {
+function regressionLoss(graph: Graph, outputs: readonly string[], cache: ActivationCache, batchSize: number): TaskLoss {
   if (outputs.length === 0) throw new ScrimError('INVALID_ARGUMENT', 'a regression task needs at least one output');
   const teachers = outputs.map((output) => teacherOf(cache, output));
   let loss = '';
@@ -194,7 +189,10 @@ function regressionLoss(
 function varianceOf(teacher: Teacher): number {
   let count = 0;
   let sum = 0;
-  for (const values of teacher.values) for (const value of values) (sum += value), count++;
+  for (const values of teacher.values) {
+    count += values.length;
+    for (const value of values) sum += value;
+  }
   const mean = sum / count;
   let squares = 0;
   for (const values of teacher.values) for (const value of values) squares += (value - mean) ** 2;
