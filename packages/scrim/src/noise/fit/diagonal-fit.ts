@@ -14,7 +14,7 @@
  * α in [0, 1) as in TR-4928; w and p are constants. One artefact per α; σ is never rescaled afterwards. Head and tail are
  * frozen, each sample of a batch has its own ε, gradients come from autodiff/ and run on the engine.
  */
-import { adam, addGradients, cosineDecay } from '../../autodiff/index.js';
+import { adam, addGradients, cosineDecay, type OptimizerState } from '../../autodiff/index.js';
 import type { Engine, Session } from '../../engine/engine.js';
 import { assertArgument, ScrimError } from '../../errors.js';
 import type { Graph } from '../../onnx/index.js';
