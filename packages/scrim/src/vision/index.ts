@@ -1,0 +1,18 @@
+/** `scrim/vision`: pixels to tensors, FaceBoxes, boxes back to the photo, drawing. */
+export * from './anchors.js';
+export * from './boxes.js';
+export * from './checkpoint.js';
+export * from './faceboxes.js';
+export {
+  buildFaceBoxesGraph,
+  type ConvLayer,
+  type ConvWeights,
+  FACEBOXES_CUT,
+  FACEBOXES_LAYERS,
+  type FaceBoxesVariant,
+  type FaceBoxesWeights,
+} from './faceboxes-graph.js';
+export { weightsFromStateDict, weightsFromTfjs } from './faceboxes-weights.js';
+export * from './image.js';
+export * from './pixels.js';
+export * from './tfjs.js';
