@@ -20,6 +20,13 @@ describe('matchDetections', () => {
     ]);
   });
 
+  it('settles equal scores by place, whatever the order of arrival', () => {
+    // The box at 2 overlaps both faces alike, the box at 0 only the first: were it second, it would find nothing free.
+    const faces = [face(0), face(4)];
+    expect(outcomes([at(0, 0.5), at(2, 0.5)], faces)).toEqual(['true-positive', 'true-positive']);
+    expect(outcomes([at(2, 0.5), at(0, 0.5)], faces)).toEqual(['true-positive', 'true-positive']);
+  });
+
   it('counts an overlap of exactly the threshold', () => {
     // 10 wide and 20 wide from the same corner: exactly one half.
     expect(outcomes([at(0, 1, 20)], [face(0)])).toEqual(['true-positive']);
