@@ -7,8 +7,16 @@
  * shape arithmetic. Subgraphs and model-local functions are inferred in place. What the file declares fills what the
  * rules leave open; where both speak and disagree, the rules win, as in the runtime.
  */
+import { clone } from '@bufbuild/protobuf';
 import { ScrimError } from '../errors.js';
-import type { FunctionProto, GraphProto, NodeProto, ValueInfoProto } from './gen/onnx_pb.js';
+import {
+  AttributeProtoSchema,
+  type FunctionProto,
+  type GraphProto,
+  type NodeProto,
+  NodeProtoSchema,
+  type ValueInfoProto,
+} from './gen/onnx_pb.js';
 import type { Graph } from './graph.js';
 import { CONTROL_FLOW, type SubgraphInference } from './shapes/control-flow.js';
 import { DimensionAlgebra } from './shapes/dimension.js';
@@ -218,9 +226,9 @@ class Inference {
       const attribute = inner.attribute.flatMap((each) => {
         if (each.refAttrName === '') return [each];
         const value = given.get(each.refAttrName);
-        return value ? [{ ...value, name: each.name }] : [];
+        return value ? [Object.assign(clone(AttributeProtoSchema, value), { name: each.name })] : [];
       });
-      return { ...inner, attribute };
+      return Object.assign(clone(NodeProtoSchema, inner), { attribute });
     });
     const opset = body.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version;
     this.#walk(nodes, new Map(), opset === undefined ? node.opset : Number(opset), scope, depth + 1);
