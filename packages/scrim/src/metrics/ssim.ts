@@ -14,8 +14,11 @@ const SIGMA = 1.5;
 const K1 = 0.01;
 const K2 = 0.03;
 
-/** The window's factor along one axis, with sum 1; the window is its outer product with itself. */
-const KERNEL: Float64Array = gaussianKernel();
+/**
+ * The window's factor along one axis, with sum 1; the window is its outer product with itself. It is symmetric, so
+ * six weights, from the edge to the centre, stand for all eleven.
+ */
+const [K_0, K_1, K_2, K_3, K_4, K_5] = gaussianKernel();
 
 /**
  * Mean structural similarity of two images, in [−1, 1]; 1 for equal images.
@@ -66,6 +69,8 @@ function planeSsim(
   const outWidth = width - WINDOW + 1;
   // σa² and σb² only occur as a sum, so four moments are enough: a, b, a² + b², ab.
   const ring = Array.from({ length: WINDOW }, () => new Float64Array(4 * outWidth));
+  const rowA = new Float64Array(width);
+  const rowB = new Float64Array(width);
   const square = new Float64Array(width);
   const product = new Float64Array(width);
   const column = new Float64Array(4 * outWidth);
@@ -75,22 +80,19 @@ function planeSsim(
     for (let x = 0; x < width; x++) {
       const p = a[start + x]!;
       const q = b[start + x]!;
+      rowA[x] = p;
+      rowB[x] = q;
       square[x] = p * p + q * q;
       product[x] = p * q;
     }
     const row = ring[y % WINDOW]!;
-    filterRow(a, start, row, 0, outWidth);
-    filterRow(b, start, row, outWidth, outWidth);
-    filterRow(square, 0, row, 2 * outWidth, outWidth);
-    filterRow(product, 0, row, 3 * outWidth, outWidth);
+    filterRow(rowA, row, 0);
+    filterRow(rowB, row, outWidth);
+    filterRow(square, row, 2 * outWidth);
+    filterRow(product, row, 3 * outWidth);
     if (y < WINDOW - 1) continue;
 
-    column.fill(0);
-    for (let k = 0; k < WINDOW; k++) {
-      const source = ring[(y - WINDOW + 1 + k) % WINDOW]!;
-      const weight = KERNEL[k]!;
-      for (let i = 0; i < column.length; i++) column[i]! += weight * source[i]!;
-    }
+    filterColumns(ring, y + 1, column);
     for (let x = 0; x < outWidth; x++) {
       const meanA = column[x]!;
       const meanB = column[outWidth + x]!;
@@ -103,17 +105,38 @@ function planeSsim(
   return sum / (outWidth * (height - WINDOW + 1));
 }
 
-function filterRow(source: ArrayLike<number>, start: number, target: Float64Array, at: number, length: number): void {
-  for (let x = 0; x < length; x++) {
-    let sum = 0;
-    for (let k = 0; k < WINDOW; k++) sum += KERNEL[k]! * source[start + x + k]!;
-    target[at + x] = sum;
+/** Filters a row and writes it into `target` from `at` on. */
+function filterRow(source: Float64Array, target: Float64Array, at: number): void {
+  for (let x = 0; x + WINDOW <= source.length; x++) {
+    target[at + x] =
+      K_0 * (source[x]! + source[x + 10]!) +
+      K_1 * (source[x + 1]! + source[x + 9]!) +
+      K_2 * (source[x + 2]! + source[x + 8]!) +
+      K_3 * (source[x + 3]! + source[x + 7]!) +
+      K_4 * (source[x + 4]! + source[x + 6]!) +
+      K_5 * source[x + 5]!;
   }
 }
 
-function gaussianKernel(): Float64Array {
-  const radius = (WINDOW - 1) / 2;
-  const weights = Float64Array.from({ length: WINDOW }, (_, i) => Math.exp(-((i - radius) ** 2) / (2 * SIGMA ** 2)));
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
-  return weights.map((weight) => weight / total);
+/** Filters eleven rows across; `oldest` is the place in the ring, modulo eleven, of the row that came first. */
+function filterColumns(ring: readonly Float64Array[], oldest: number, target: Float64Array): void {
+  const row = (k: number): Float64Array => ring[(oldest + k) % WINDOW]!;
+  const [r0, r1, r2, r3, r4, r5] = [row(0), row(1), row(2), row(3), row(4), row(5)];
+  const [r6, r7, r8, r9, r10] = [row(6), row(7), row(8), row(9), row(10)];
+  for (let i = 0; i < target.length; i++) {
+    target[i] =
+      K_0 * (r0[i]! + r10[i]!) +
+      K_1 * (r1[i]! + r9[i]!) +
+      K_2 * (r2[i]! + r8[i]!) +
+      K_3 * (r3[i]! + r7[i]!) +
+      K_4 * (r4[i]! + r6[i]!) +
+      K_5 * r5[i]!;
+  }
+}
+
+function gaussianKernel(): readonly [number, number, number, number, number, number] {
+  const weight = (distance: number): number => Math.exp(-(distance ** 2) / (2 * SIGMA ** 2));
+  const total = weight(0) + 2 * (weight(1) + weight(2) + weight(3) + weight(4) + weight(5));
+  const share = (distance: number): number => weight(distance) / total;
+  return [share(5), share(4), share(3), share(2), share(1), share(0)];
 }

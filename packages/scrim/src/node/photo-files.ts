@@ -8,7 +8,7 @@ import { extname, join, resolve } from 'node:path';
 import { ScrimError } from '../errors.js';
 
 /** Extensions, in lower case, of what counts as a photo. */
-export const PHOTO_EXTENSIONS: readonly string[] = ['.jpg', '.jpeg', '.png', '.webp', '.avif', '.tif', '.tiff', '.gif'];
+const PHOTO_EXTENSIONS: readonly string[] = ['.jpg', '.jpeg', '.png', '.webp', '.avif', '.tif', '.tiff', '.gif'];
 
 /**
  * Absolute paths of the photos below `folder`, sorted by their path's code units; `[]` if there are none.
