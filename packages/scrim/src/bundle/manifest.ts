@@ -7,6 +7,121 @@
 import * as v from 'valibot';
 import { ScrimError } from '../errors.js';
 
+/** A figure that was measured, with the conditions it holds under. */
+export interface MeasuredFigure {
+  kind: 'measured';
+  name: string;
+  value: number;
+  /** Standard deviation over `runs` draws of noise. */
+  sd?: number | undefined;
+  runs?: number | undefined;
+  unit?: string | undefined;
+  data: string;
+  sampleSize: number;
+  machine?: string | undefined;
+  /** The command that prints it. */
+  command?: string | undefined;
+}
+
+/** A figure that holds whatever an attacker does, under stated assumptions. */
+export interface ProvenFigure {
+  kind: 'proven';
+  name: string;
+  value: number;
+  unit?: string | undefined;
+  assumptions: string[];
+}
+
+/** A figure in a report or manifest. A measurement can't print as a guarantee. */
+export type Figure = MeasuredFigure | ProvenFigure;
+
+/** What the model is used for; it chooses the loss of the fit and how outputs are read. */
+export type ManifestTask =
+  | { kind: 'detection'; scores: string; boxes: string }
+  | { kind: 'classification'; output: string }
+  | { kind: 'regression'; outputs: string[] };
+
+/** All that surrounds a detector's graph; the fields of `DetectorSpec` in vision/. */
+export interface ManifestDetector {
+  name: string;
+  preprocessing: {
+    order: 'rgb' | 'bgr';
+    mean: [number, number, number];
+    scale: number;
+    fill: [number, number, number];
+  };
+  anchors: {
+    levels: { stride: number; squares: { size: number; density: number }[] }[];
+    dense: 'cell' | 'square';
+    clip: boolean;
+  };
+  variances: [number, number];
+  overlapThreshold: number;
+  scoreFloor: number;
+  maxCandidates: number;
+  maxDetections: number;
+  clip: boolean;
+  multiple: number;
+  input: string;
+  outputs: { offsets: string; scores: string };
+  cut: string;
+}
+
+/** How the transform was learned. */
+export interface FitRecord {
+  steps: number;
+  batchSize: number;
+  learningRate: number;
+  /** Pictures composed from the photos, or inputs where the model takes none. */
+  canvases: number;
+  photos: number;
+  /** Names of the folders, without their paths. */
+  photoFolders: string[];
+  seed: string;
+  /** Task loss over the last steps. */
+  finalTask: number;
+  seconds?: number | undefined;
+  command?: string | undefined;
+}
+
+/** The content of `manifest.json`. */
+export interface Manifest {
+  format: 'scrim-bundle';
+  formatVersion: 1;
+  /** ISO 8601. */
+  createdAt: string;
+  /** Name and version of the program that made it. */
+  createdBy: string;
+  alpha: number;
+  model: {
+    name: string;
+    source: string;
+    /** SHA-256 of the weights file the model was read from. */
+    sha256: string;
+    /** Name of the model's input. */
+    input: string;
+    /** How pictures become inputs and outputs become boxes, where the model is a detector. */
+    detector?: ManifestDetector | undefined;
+  };
+  /** What crosses: names, element types and shapes as the model declares them. */
+  cut: { tensors: { name: string; dtype: string; shape: (number | string)[] }[] };
+  transform: {
+    kind: 'diagonal';
+    granularity: 'per-channel' | 'per-element';
+    channels: number;
+    suppressedChannels: number;
+    /** Bound of one release in nats per spatial position; times H·W it is the bound of one input. */
+    natsPerPosition: number;
+  };
+  task: ManifestTask;
+  /** The remote half: names of the two models, and what their tensors are called in the model. */
+  remote: { noisy: string; base: string; input: string; outputs: { remote: string; model: string }[] };
+  fit: FitRecord;
+  results: Figure[];
+  /** SHA-256 of every file but the manifest, by its path. */
+  files: Record<string, string>;
+}
+
 const Sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits'));
 const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const Finite = v.pipe(v.number(), v.finite());
@@ -49,7 +164,6 @@ const TaskSchema = v.variant('kind', [
 
 const Byte = v.pipe(Finite, v.minValue(0), v.maxValue(255));
 
-/** All that surrounds a detector's graph; the same fields as `DetectorSpec` of vision/. */
 const DetectorSchema = v.strictObject({
   name: Name,
   preprocessing: v.strictObject({
@@ -93,7 +207,7 @@ const FitSchema = v.strictObject({
   command: v.optional(v.string()),
 });
 
-const ManifestSchema = v.strictObject({
+const ManifestSchema: v.GenericSchema<unknown, Manifest> = v.strictObject({
   format: v.literal('scrim-bundle'),
   formatVersion: v.literal(1),
   createdAt: v.string(),
@@ -103,9 +217,7 @@ const ManifestSchema = v.strictObject({
     name: ModelName,
     source: v.string(),
     sha256: Sha256,
-    /** Name of the model's input. */
     input: Name,
-    /** How pictures become inputs and outputs become boxes, where the model is a detector. */
     detector: v.optional(DetectorSchema),
   }),
   cut: v.strictObject({ tensors: v.pipe(v.array(ValueSchema), v.minLength(1)) }),
@@ -125,18 +237,8 @@ const ManifestSchema = v.strictObject({
   }),
   fit: FitSchema,
   results: v.array(v.variant('kind', [MeasuredSchema, ProvenSchema])),
-  /** SHA-256 of every file but the manifest, by its path. */
   files: v.record(Path, Sha256),
 });
-
-/** A figure in a report or manifest: measured under stated conditions, or proven under stated assumptions. */
-export type Figure = v.InferOutput<typeof MeasuredSchema> | v.InferOutput<typeof ProvenSchema>;
-
-/** What the model is used for; it chooses the loss of the fit and how outputs are read. */
-export type ManifestTask = v.InferOutput<typeof TaskSchema>;
-
-/** The content of `manifest.json`. */
-export type Manifest = v.InferOutput<typeof ManifestSchema>;
 
 /** Largest manifest that is read, in bytes. */
 const MAX_MANIFEST_BYTES = 1 << 20;

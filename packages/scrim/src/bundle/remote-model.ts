@@ -50,7 +50,7 @@ export function remoteModel(tail: Graph): RemoteModel {
 }
 
 /** Writes config.pbtxt for a model of the repository. `maxBatchSize` 0 turns batching off. */
-export function tritonConfig(name: string, model: RemoteModel, maxBatchSize = model.batches ? 8 : 0): string {
+export function tritonConfig(name: string, model: RemoteModel, maxBatchSize: number = model.batches ? 8 : 0): string {
   const tensor = (value: string): string => {
     const type = model.graph.declaredType(value);
     if (!type?.shape) throw new ScrimError('INVALID_MODEL', `the shape of '${value}' is not known`);
