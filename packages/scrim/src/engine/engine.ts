@@ -26,22 +26,29 @@ export interface LoadOptions {
 export interface RunOptions {
   /** Outputs to compute; default: all of the graph's. */
   readonly fetches?: readonly string[];
-  /** True if the caller gives up the input arrays: they may be moved to another thread instead of copied. */
+  /**
+   * True if the caller gives up the input arrays: an array that covers its whole ArrayBuffer may be moved to another
+   * thread instead of copied, which leaves it empty here. Default: false; then inputs are only read.
+   */
   readonly transfer?: boolean;
+  /** Takes a run that waits out of the queue; the result of one under way is dropped when it comes. */
   readonly signal?: AbortSignal;
 }
 
-/** A loaded graph. Runs may overlap; they are executed in the order of the calls. */
+/**
+ * A loaded graph. Runs may overlap; they are executed in the order of the calls. The inputs of a run are read until
+ * its promise settles and must not be changed before; the outputs belong to the caller.
+ */
 export interface Session {
   readonly inputs: readonly ValueInfo[];
   readonly outputs: readonly ValueInfo[];
   /**
    * Runs the graph.
-   * @throws ScrimError INVALID_ARGUMENT for a missing, unknown or wrongly typed input; ENGINE_FAILED if the runtime
-   * fails; CANCELLED if the signal fires.
+   * @throws ScrimError INVALID_ARGUMENT for a missing, unknown, wrongly typed or wrongly shaped input; ENGINE_FAILED if
+   * the runtime fails or the session is closed; CANCELLED if the signal fires.
    */
   run(feeds: NamedTensors, options?: RunOptions): Promise<Record<string, Tensor>>;
-  /** Frees the graph. Waits for runs under way; later runs throw. */
+  /** Frees the graph. Waits for the runs asked for before; later runs throw. */
   close(): Promise<void>;
 }
 
@@ -54,10 +61,11 @@ export interface Engine {
   /** Threads one operator may use. */
   readonly threads: number;
   /**
-   * Loads an encoded ONNX model.
-   * @throws ScrimError INVALID_MODEL if the runtime refuses it.
+   * Loads an encoded ONNX model; the bytes may be reused once the promise settles.
+   * @throws ScrimError INVALID_MODEL if the runtime refuses it; UNSUPPORTED for an operator or element type that the
+   * runtime lacks; ENGINE_FAILED if the engine is closed.
    */
   load(model: Uint8Array, options?: LoadOptions): Promise<Session>;
-  /** Closes every session and frees the engine. */
+  /** Closes every session and frees the engine. Waits for the runs asked for before; later calls throw. */
   close(): Promise<void>;
 }

@@ -1,0 +1,97 @@
+/**
+ * A {@link Backend} over an onnxruntime JavaScript binding (onnxruntime-node or onnxruntime-web, which share the types
+ * of onnxruntime-common), on the thread that calls it. Which package, which execution provider and which session
+ * settings is the caller's choice; order and argument checks are queued-engine.ts's.
+ */
+import type { InferenceSession, InferenceSessionFactory, TensorConstructor } from 'onnxruntime-common';
+import { ScrimError } from '../errors.js';
+import type { Tensor } from '../tensor.js';
+import type { Backend, BackendRunOptions, GraphOptions, LoadedGraph } from './backend.js';
+import type { NamedTensors } from './engine.js';
+import { loadError, runError } from './ort-errors.js';
+import { fromOrt, toOrt, toValueInfo } from './ort-tensors.js';
+
+/** The two classes of an onnxruntime package that are used here. */
+export interface OrtClasses {
+  readonly InferenceSession: InferenceSessionFactory;
+  readonly Tensor: TensorConstructor;
+}
+
+/** Makes the session options of one graph; its `logSeverityLevel` also holds for every run. */
+export type SessionSettings = (options: GraphOptions) => InferenceSession.SessionOptions;
+
+interface Held {
+  readonly session: InferenceSession;
+  readonly runOptions: InferenceSession.RunOptions;
+}
+
+/** Makes a backend that runs graphs with `ort`, each with the session options that `settings` gives. */
+export function createOrtBackend(ort: OrtClasses, settings: SessionSettings): Backend {
+  return new OrtBackend(ort, settings);
+}
+
+class OrtBackend implements Backend {
+  readonly #ort: OrtClasses;
+  readonly #settings: SessionSettings;
+  readonly #held = new Map<number, Held>();
+  #next = 0;
+
+  constructor(ort: OrtClasses, settings: SessionSettings) {
+    this.#ort = ort;
+    this.#settings = settings;
+  }
+
+  async load(model: Uint8Array, options: GraphOptions): Promise<LoadedGraph> {
+    if (model.length === 0) throw new ScrimError('INVALID_MODEL', 'the model has 0 bytes');
+    try {
+      const settings = this.#settings(options);
+      const session = await this.#ort.InferenceSession.create(model, {
+        graphOptimizationLevel: options.optimize === 'all' ? 'all' : 'disabled',
+        ...settings,
+      });
+      try {
+        const inputs = session.inputMetadata.map((value) => toValueInfo('input', value));
+        const outputs = session.outputMetadata.map((value) => toValueInfo('output', value));
+        const graph = this.#next++;
+        // Without it a run logs at its own level, and onnxruntime's lines may quote tensor values.
+        const { logSeverityLevel } = settings;
+        this.#held.set(graph, { session, runOptions: logSeverityLevel === undefined ? {} : { logSeverityLevel } });
+        return { graph, inputs, outputs };
+      } catch (error) {
+        await session.release();
+        throw error;
+      }
+    } catch (error) {
+      throw loadError(error);
+    }
+  }
+
+  async run(graph: number, feeds: NamedTensors, options: BackendRunOptions): Promise<Record<string, Tensor>> {
+    const { session, runOptions } = this.#find(graph);
+    try {
+      const fed = Object.fromEntries(
+        Object.entries(feeds).map(([name, value]) => [name, toOrt(this.#ort.Tensor, value)]),
+      );
+      const given = await session.run(fed, options.fetches, runOptions);
+      return Object.fromEntries(options.fetches.map((name) => [name, fromOrt(name, given[name]!)]));
+    } catch (error) {
+      throw runError(error, feeds);
+    }
+  }
+
+  async release(graph: number): Promise<void> {
+    const { session } = this.#find(graph);
+    this.#held.delete(graph);
+    await session.release();
+  }
+
+  async close(): Promise<void> {
+    for (const graph of [...this.#held.keys()]) await this.release(graph);
+  }
+
+  #find(graph: number): Held {
+    const held = this.#held.get(graph);
+    if (held === undefined) throw new ScrimError('ENGINE_FAILED', 'the session is closed');
+    return held;
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * An {@link Engine} over a {@link Backend}: checks feeds and fetches, keeps the order of the calls, hands out sessions,
+ * and makes closing safe. What runs the graphs, and on which thread, is the backend's.
+ */
+import { ScrimError } from '../errors.js';
+import type { Tensor } from '../tensor.js';
+import type { Backend, BackendIdentity, LoadedGraph } from './backend.js';
+import type { Engine, LoadOptions, NamedTensors, RunOptions, Session, ValueInfo } from './engine.js';
+import { checkFeeds, checkFetches } from './feeds.js';
+import { RunQueue } from './run-queue.js';
+
+/**
+ * Makes an engine over `backend`.
+ * @param width Runs handed to the backend at a time: 1 where it shares this thread, 2 where it has its own (the next
+ * input is copied while the last one is computed). The rest waits here, uncopied.
+ */
+export function createQueuedEngine(backend: Backend, identity: BackendIdentity, width: number): Engine {
+  return new QueuedEngine(backend, identity, width);
+}
+
+class QueuedEngine implements Engine {
+  readonly description: string;
+  readonly executionProvider: string;
+  readonly threads: number;
+  readonly #backend: Backend;
+  readonly #queue: RunQueue;
+  readonly #sessions = new Set<QueuedSession>();
+  #closing: Promise<void> | undefined;
+
+  constructor(backend: Backend, identity: BackendIdentity, width: number) {
+    this.description = identity.description;
+    this.executionProvider = identity.executionProvider;
+    this.threads = identity.threads;
+    this.#backend = backend;
+    this.#queue = new RunQueue(width);
+  }
+
+  async load(model: Uint8Array, options: LoadOptions = {}): Promise<Session> {
+    this.#assertOpen();
+    if (Object.prototype.toString.call(model) !== '[object Uint8Array]') {
+      throw new ScrimError('INVALID_ARGUMENT', 'model is no Uint8Array, expected the bytes of an ONNX file');
+    }
+    const { threads = this.threads, optimize = 'all' } = options;
+    checkThreads('threads', threads);
+    if (optimize !== 'all' && optimize !== 'none') {
+      throw new ScrimError('INVALID_ARGUMENT', `optimize is "${String(optimize)}", expected "all" or "none"`);
+    }
+    const loaded = await this.#queue.add(async () => {
+      const graph = await this.#backend.load(model, { threads, optimize });
+      const session = new QueuedSession(this.#backend, this.#queue, graph, () => this.#sessions.delete(session));
+      this.#sessions.add(session);
+      return session;
+    });
+    return loaded;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= (async () => {
+      // Loads that were asked for before still finish, and their sessions are closed too.
+      await this.#queue.idle();
+      await Promise.all([...this.#sessions].map((session) => session.close()));
+      await this.#backend.close();
+    })();
+    for (const session of this.#sessions) session.seal();
+    return this.#closing;
+  }
+
+  #assertOpen(): void {
+    if (this.#closing !== undefined) throw new ScrimError('ENGINE_FAILED', 'the engine is closed');
+  }
+}
+
+class QueuedSession implements Session {
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
+  readonly #backend: Backend;
+  readonly #queue: RunQueue;
+  readonly #graph: number;
+  readonly #onClose: () => void;
+  #sealed = false;
+  #closing: Promise<void> | undefined;
+
+  constructor(backend: Backend, queue: RunQueue, loaded: LoadedGraph, onClose: () => void) {
+    this.inputs = loaded.inputs;
+    this.outputs = loaded.outputs;
+    this.#graph = loaded.graph;
+    this.#backend = backend;
+    this.#queue = queue;
+    this.#onClose = onClose;
+  }
+
+  async run(feeds: NamedTensors, options: RunOptions = {}): Promise<Record<string, Tensor>> {
+    if (this.#sealed) throw new ScrimError('ENGINE_FAILED', 'the session is closed');
+    const { signal, transfer = false } = options;
+    const fetches = checkFetches(this.outputs, options.fetches);
+    checkFeeds(this.inputs, feeds);
+    const run = { fetches, transfer, ...(signal === undefined ? {} : { signal }) };
+    return this.#queue.add(() => this.#backend.run(this.#graph, feeds, run), signal);
+  }
+
+  close(): Promise<void> {
+    this.#sealed = true;
+    // The queue keeps the order: the graph is released after every run that was asked for before.
+    this.#closing ??= this.#queue.add(() => this.#backend.release(this.#graph)).finally(this.#onClose);
+    return this.#closing;
+  }
+
+  /** Refuses further runs. */
+  seal(): void {
+    this.#sealed = true;
+  }
+}
+
+/**
+ * Throws unless `threads` is an integer from 1 to 1024.
+ * @throws ScrimError INVALID_ARGUMENT naming `what`.
+ */
+export function checkThreads(what: string, threads: number): void {
+  if (!Number.isInteger(threads) || threads < 1 || threads > 1024) {
+    throw new ScrimError('INVALID_ARGUMENT', `${what} is ${String(threads)}, expected an integer from 1 to 1024`);
+  }
+}

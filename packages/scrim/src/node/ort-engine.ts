@@ -1,0 +1,66 @@
+/**
+ * The {@link Engine} for Node: onnxruntime-node 1.30 on the CPU, on WebGPU or on CUDA, in a thread of its own or on
+ * the caller's. onnxruntime-node's run() blocks the thread that calls it, hence the choice.
+ *
+ * One engine makes one run at a time, over all its sessions; for runs side by side make several engines and divide
+ * the threads between them.
+ */
+import { availableParallelism } from 'node:os';
+import type { Engine } from '../engine/engine.js';
+import { checkThreads, createQueuedEngine } from '../engine/queued-engine.js';
+import { ScrimError } from '../errors.js';
+import { type NodeExecutionProvider, type OrtLogLevel, type RuntimeSettings, startOrtRuntime } from './ort-runtime.js';
+import { startOrtWorker, WORKER_WIDTH } from './ort-worker-host.js';
+
+/** How an engine for Node is made. */
+export interface NodeEngineOptions {
+  /** Default 'cpu'. Operators that a GPU provider lacks run on the CPU. */
+  readonly executionProvider?: NodeExecutionProvider;
+  /** Threads one operator may use, 1 to 1024; default: os.availableParallelism(). */
+  readonly threads?: number;
+  /** Operators that may run side by side; default 1. More than 1 helps only wide graphs. */
+  readonly interOpThreads?: number;
+  /**
+   * 'worker' (default): runs are made in a thread of their own and the event loop stays free. 'inline': on this
+   * thread, which every run blocks until it is done, for training loops and tools where nothing else waits; it saves
+   * copying the inputs and the way to the thread.
+   */
+  readonly thread?: 'worker' | 'inline';
+  /** True lets idle threads spin between operators: a little faster on many tiny operators, at more processor time. */
+  readonly spin?: boolean;
+  /** What onnxruntime itself writes to stderr; default 'fatal'. Its lines may quote tensor values. */
+  readonly logLevel?: OrtLogLevel;
+}
+
+const CHOICES = {
+  executionProvider: ['cpu', 'webgpu', 'cuda'],
+  thread: ['worker', 'inline'],
+  logLevel: ['verbose', 'info', 'warning', 'error', 'fatal'],
+} as const;
+
+/**
+ * Makes an engine over onnxruntime-node, which must be installed beside scrim. Close it when done.
+ * @throws ScrimError INVALID_ARGUMENT for a wrong option; UNSUPPORTED if onnxruntime-node is missing, does not list the
+ * execution provider, or can't start it here.
+ */
+export async function createNodeEngine(options: NodeEngineOptions = {}): Promise<Engine> {
+  const settings: RuntimeSettings = {
+    executionProvider: options.executionProvider ?? 'cpu',
+    threads: options.threads ?? availableParallelism(),
+    interOpThreads: options.interOpThreads ?? 1,
+    spin: options.spin ?? false,
+    logLevel: options.logLevel ?? 'fatal',
+    thread: options.thread ?? 'worker',
+  };
+  checkThreads('threads', settings.threads);
+  checkThreads('interOpThreads', settings.interOpThreads);
+  for (const [name, choices] of Object.entries(CHOICES)) {
+    const chosen = settings[name as keyof typeof CHOICES];
+    if (!(choices as readonly string[]).includes(chosen)) {
+      throw new ScrimError('INVALID_ARGUMENT', `${name} is "${String(chosen)}", expected one of ${choices.join(', ')}`);
+    }
+  }
+  const inThread = settings.thread === 'worker';
+  const { backend, identity } = await (inThread ? startOrtWorker(settings) : startOrtRuntime(settings));
+  return createQueuedEngine(backend, identity, inThread ? WORKER_WIDTH : 1);
+}
