@@ -13,11 +13,13 @@ import {
   type GraphProto,
   type ModelProto,
   ModelProtoSchema,
+  type NodeProto,
+  type SparseTensorProto,
   StringStringEntryProtoSchema,
   type TensorProto,
   TensorProto_DataLocation,
 } from './gen/onnx_pb.js';
-import { dataTypeOf, tensorFromProto } from './tensor-proto.js';
+import { dataTypeFromCode, dimsOf, tensorFromProto } from './tensor-proto.js';
 
 /** Limits that hold before and while a model is decoded. */
 export interface ModelLimits {
@@ -94,9 +96,13 @@ export function attachExternalData(model: ModelProto, read: ExternalDataReader):
       files.set(location, file);
     }
     const offset = Number(entries.get('offset') ?? 0);
-    const expected = sizeOf(tensor.dims.map(Number)) * BYTES_PER_ELEMENT[dataTypeOf(tensor)];
-    const length = Number(entries.get('length') ?? expected);
-    if (!(Number.isSafeInteger(offset) && offset >= 0) || length !== expected || offset + length > file.length) {
+    const dtype = dataTypeFromCode(tensor.dataType);
+    const stated = Number(entries.get('length') ?? Number.NaN);
+    // Element types without an array here (4 and 8 bits) pass through as the bytes the file states.
+    const expected = dtype ? sizeOf(dimsOf(tensor)) * BYTES_PER_ELEMENT[dtype] : stated;
+    const length = Number.isNaN(stated) ? expected : stated;
+    const isRange = [offset, length].every((value) => Number.isSafeInteger(value) && value >= 0);
+    if (!isRange || length !== expected || offset + length > file.length || dtype === 'string') {
       throw new ScrimError(
         'INVALID_MODEL',
         `external tensor '${tensor.name}' asks for ${length} bytes at ${offset} of '${location}' (${file.length} bytes), ` +
@@ -118,7 +124,8 @@ export function detachExternalData(model: ModelProto, location: string, minBytes
   const parts: { tensor: TensorProto; offset: number; bytes: Uint8Array }[] = [];
   let end = 0;
   for (const tensor of tensorsOf(model)) {
-    if (tensor.dataLocation === TensorProto_DataLocation.EXTERNAL || dataTypeOf(tensor) === 'string') continue;
+    const dtype = dataTypeFromCode(tensor.dataType);
+    if (tensor.dataLocation === TensorProto_DataLocation.EXTERNAL || !dtype || dtype === 'string') continue;
     const { data } = tensorFromProto(tensor);
     if (Array.isArray(data) || data.byteLength < minBytes) continue;
     const offset = Math.ceil(end / 4096) * 4096;
@@ -164,18 +171,35 @@ function assertLocation(location: string, tensor: string): void {
 
 function* tensorsOf(model: ModelProto): Generator<TensorProto> {
   if (model.graph) yield* graphTensors(model.graph);
+  for (const { node } of model.functions) yield* nodeTensors(node);
+  for (const { initialization, algorithm } of model.trainingInfo) {
+    if (initialization) yield* graphTensors(initialization);
+    if (algorithm) yield* graphTensors(algorithm);
+  }
 }
 
 function* graphTensors(graph: GraphProto): Generator<TensorProto> {
   yield* graph.initializer;
-  for (const node of graph.node) {
+  for (const sparse of graph.sparseInitializer) yield* sparseTensors(sparse);
+  yield* nodeTensors(graph.node);
+}
+
+function* nodeTensors(nodes: readonly NodeProto[]): Generator<TensorProto> {
+  for (const node of nodes) {
     for (const attribute of node.attribute) {
       if (attribute.t) yield attribute.t;
       yield* attribute.tensors;
+      if (attribute.sparseTensor) yield* sparseTensors(attribute.sparseTensor);
+      for (const sparse of attribute.sparseTensors) yield* sparseTensors(sparse);
       if (attribute.g) yield* graphTensors(attribute.g);
       for (const subgraph of attribute.graphs) yield* graphTensors(subgraph);
     }
   }
+}
+
+function* sparseTensors({ values, indices }: SparseTensorProto): Generator<TensorProto> {
+  if (values) yield values;
+  if (indices) yield indices;
 }
 
 // --- the walk before decoding -------------------------------------------------------------------------------------

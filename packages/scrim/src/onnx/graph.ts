@@ -18,11 +18,13 @@ import {
   type NodeProto,
   NodeProtoSchema,
   OperatorSetIdProtoSchema,
+  type SparseTensorProto,
   StringStringEntryProtoSchema,
   type TensorProto,
   type ValueInfoProto,
+  ValueInfoProtoSchema,
 } from './gen/onnx_pb.js';
-import { dataTypeOf, tensorFromProto, tensorToProto } from './tensor-proto.js';
+import { dataTypeFromCode, dataTypeOf, tensorFromProto, tensorToProto } from './tensor-proto.js';
 import { type Dimension, readValueInfo, type ValueType, valueInfo } from './value-info.js';
 
 /** How {@link Graph.add} names what it makes. */
@@ -53,6 +55,7 @@ export class Graph {
   readonly #producers = new Map<string, NodeProto>();
   readonly #consumers = new Map<string, Set<NodeProto>>();
   readonly #initializers = new Map<string, TensorProto>();
+  readonly #sparse = new Map<string, SparseTensorProto>();
   readonly #tensors = new WeakMap<TensorProto, Tensor>();
   readonly #names = new Set<string>();
   #counter = 0;
@@ -131,7 +134,7 @@ export class Graph {
 
   /** Names of the graph inputs that are fed (initializers that are also listed as inputs are left out). */
   get inputNames(): string[] {
-    return this.proto.input.map(({ name }) => name).filter((name) => !this.#initializers.has(name));
+    return this.proto.input.map(({ name }) => name).filter((name) => !this.#isStored(name));
   }
 
   /** Names of the graph outputs. */
@@ -157,7 +160,7 @@ export class Graph {
 
   /** True if `value` is fed from outside. */
   isInput(value: string): boolean {
-    return !this.#initializers.has(value) && this.proto.input.some(({ name }) => name === value);
+    return !this.#isStored(value) && this.proto.input.some(({ name }) => name === value);
   }
 
   /** True if `value` is a graph output. */
@@ -167,10 +170,10 @@ export class Graph {
 
   /** True if some input, initializer or node makes `value`. */
   has(value: string): boolean {
-    return this.#producers.has(value) || this.#initializers.has(value) || this.isInput(value);
+    return this.#producers.has(value) || this.#isStored(value) || this.isInput(value);
   }
 
-  /** Names of all initializers. */
+  /** Names of all dense initializers. */
   get initializerNames(): string[] {
     return [...this.#initializers.keys()];
   }
@@ -218,7 +221,9 @@ export class Graph {
       }
     }
     const initializer = this.#initializers.get(value);
-    return initializer && { dtype: dataTypeOf(initializer), shape: initializer.dims.map(Number) };
+    const sparse = this.#sparse.get(value);
+    const dtype = dataTypeFromCode(initializer?.dataType ?? sparse?.values?.dataType ?? 0);
+    return dtype && { dtype, shape: (initializer ?? sparse)?.dims.map(Number) };
   }
 
   /** A value or node name nobody uses yet, starting with `prefix`. */
@@ -371,7 +376,8 @@ export class Graph {
       const known = [...this.proto.output, ...this.proto.valueInfo].find((value) => value.name === name);
       if (known) return known;
       const type = this.declaredType(name);
-      return valueInfo(name, type ?? { dtype: 'float32', shape: undefined });
+      // An output without a type is inferred by the runtime; a guessed one would be a contradiction.
+      return type ? valueInfo(name, type) : create(ValueInfoProtoSchema, { name });
     });
     this.proto.output = outputs;
   }
@@ -403,14 +409,18 @@ export class Graph {
       for (const input of usedBy(node)) needed.add(input);
     }
     const { proto } = this;
+    proto.quantizationAnnotation = proto.quantizationAnnotation.filter(({ tensorName }) => needed.has(tensorName));
+    for (const { quantParameterTensorNames } of proto.quantizationAnnotation) {
+      for (const { value } of quantParameterTensorNames) needed.add(value);
+    }
     proto.node = nodes.filter((node) => keep.has(node));
     proto.initializer = proto.initializer.filter(({ name }) => needed.has(name));
+    proto.sparseInitializer = proto.sparseInitializer.filter(({ values }) => needed.has(values?.name ?? ''));
     const made = new Set(proto.node.flatMap(({ output }) => output));
     proto.valueInfo = proto.valueInfo.filter(({ name }) => made.has(name) && !this.isOutput(name));
-    proto.quantizationAnnotation = proto.quantizationAnnotation.filter(({ tensorName }) => needed.has(tensorName));
     const constants = new Set(proto.initializer.map(({ name }) => name));
     proto.input = proto.input.filter(
-      ({ name }) => needed.has(name) || (!options.inputs && !this.#initializers.has(name) && !constants.has(name)),
+      ({ name }) => needed.has(name) || (!options.inputs && !this.#isStored(name) && !constants.has(name)),
     );
     this.#reindex();
   }
@@ -426,16 +436,39 @@ export class Graph {
     this.#producers.clear();
     this.#consumers.clear();
     this.#initializers.clear();
+    this.#sparse.clear();
     this.#order = undefined;
     this.#index();
   }
 
+  #isStored(value: string): boolean {
+    return this.#initializers.has(value) || this.#sparse.has(value);
+  }
+
   #index(): void {
     const { proto } = this;
-    for (const tensor of proto.initializer) this.#initializers.set(tensor.name, tensor);
-    for (const { name } of proto.input) this.#names.add(name);
-    for (const name of this.#initializers.keys()) this.#names.add(name);
-    for (const node of proto.node) this.#indexNode(node);
+    const stored = (name: string): string => {
+      if (this.#isStored(name)) throw new ScrimError('INVALID_MODEL', `the initializer '${name}' is there twice`);
+      return name;
+    };
+    for (const tensor of proto.initializer) this.#initializers.set(stored(tensor.name), tensor);
+    for (const tensor of proto.sparseInitializer) {
+      if (tensor.values) this.#sparse.set(stored(tensor.values.name), tensor);
+    }
+    const inputs = new Set<string>();
+    for (const { name } of proto.input) {
+      if (inputs.has(name)) throw new ScrimError('INVALID_MODEL', `the input '${name}' is there twice`);
+      inputs.add(name);
+      this.#names.add(name);
+    }
+    for (const name of [...this.#initializers.keys(), ...this.#sparse.keys()]) this.#names.add(name);
+    for (const node of proto.node) {
+      this.#indexNode(node);
+      for (const output of node.output) {
+        if (inputs.has(output))
+          throw new ScrimError('INVALID_MODEL', `'${output}' is an input and made by '${node.name}'`);
+      }
+    }
   }
 
   #indexNode(node: NodeProto): void {
@@ -443,7 +476,7 @@ export class Graph {
     for (const name of innerNames(node)) this.#names.add(name);
     for (const output of node.output) {
       if (output === '') continue;
-      if (this.#producers.has(output) || this.#initializers.has(output)) {
+      if (this.#producers.has(output) || this.#isStored(output)) {
         throw new ScrimError('INVALID_MODEL', `the value '${output}' is made twice (second by node '${node.name}')`);
       }
       this.#names.add(output);
@@ -476,7 +509,7 @@ export class Graph {
           missing.add(producer);
           sorted &&= made.has(input);
         }
-        if (!producer && !inputs.has(input) && !this.#initializers.has(input)) {
+        if (!producer && !inputs.has(input) && !this.#isStored(input)) {
           throw new ScrimError(
             'INVALID_MODEL',
             `node '${node.name}' (${node.opType}) uses '${input}', which nothing makes`,
@@ -517,6 +550,7 @@ function captured(graph: GraphProto): string[] {
   const own = new Set<string>();
   for (const { name } of graph.input) own.add(name);
   for (const { name } of graph.initializer) own.add(name);
+  for (const { values } of graph.sparseInitializer) if (values) own.add(values.name);
   for (const node of graph.node) for (const output of node.output) own.add(output);
   const outer = new Set<string>();
   for (const node of graph.node) for (const name of usedBy(node)) if (!own.has(name)) outer.add(name);
@@ -528,7 +562,9 @@ function captured(graph: GraphProto): string[] {
 function* innerNames(node: NodeProto): Generator<string> {
   for (const { g, graphs } of node.attribute) {
     for (const subgraph of g ? [g, ...graphs] : graphs) {
+      for (const { name } of subgraph.input) yield name;
       for (const { name } of subgraph.initializer) yield name;
+      for (const { values } of subgraph.sparseInitializer) if (values) yield values.name;
       for (const inner of subgraph.node) {
         yield* inner.output;
         yield* innerNames(inner);

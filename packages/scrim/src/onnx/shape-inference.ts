@@ -25,7 +25,7 @@ import { INDEXING } from './shapes/indexing.js';
 import { LAYOUT } from './shapes/layout.js';
 import { MATRIX, MICROSOFT_MATRIX } from './shapes/matrix.js';
 import { REDUCTION } from './shapes/reduction.js';
-import { type InferredType, type Shape, ShapeNode, type ShapeRule, UNKNOWN } from './shapes/rule.js';
+import { type InferredType, MAX_RANK, type Shape, ShapeNode, type ShapeRule, UNKNOWN } from './shapes/rule.js';
 import { SOURCE, storedType } from './shapes/source.js';
 import { WINDOW } from './shapes/window.js';
 import { dataTypeFromCode } from './tensor-proto.js';
@@ -164,6 +164,7 @@ class Inference {
   #declared(info: ValueInfoProto | undefined): InferredType {
     const type = info && readValueInfo(info);
     if (!type) return UNKNOWN;
+    if (type.shape && type.shape.length > MAX_RANK) return { dtype: type.dtype, shape: undefined };
     return { dtype: type.dtype, shape: type.shape?.map((dimension) => this.#resolve(dimension)) };
   }
 
@@ -185,7 +186,7 @@ class Inference {
       const types = apply ? this.#apply(new ShapeNode(node, opset, this.#dims, inputs), scope, depth) : [];
       node.output.forEach((name, i) => {
         if (name === '') return;
-        scope.set(name, this.#merge(types[i] ?? UNKNOWN, this.#declared(declared.get(name))));
+        scope.set(name, this.#merge(plausible(types[i] ?? UNKNOWN), this.#declared(declared.get(name))));
       });
     }
   }
@@ -253,6 +254,17 @@ class Inference {
     }
     return merged;
   }
+}
+
+/** Sizes that come from values in the file can be anything; what is no size is unknown. */
+function plausible(type: InferredType): InferredType {
+  const { shape } = type;
+  if (!shape) return type;
+  if (shape.length > MAX_RANK) return { dtype: type.dtype, shape: undefined };
+  const isSize = (dimension: Dimension): boolean =>
+    typeof dimension === 'string' || (Number.isSafeInteger(dimension) && dimension >= 0);
+  if (shape.every(isSize)) return type;
+  return { dtype: type.dtype, shape: shape.map((dimension) => (isSize(dimension) ? dimension : '')) };
 }
 
 function isStandard(node: NodeProto): boolean {

@@ -54,22 +54,30 @@ export function dataTypeOf(proto: TensorProto): DataType {
   return dtype;
 }
 
+/**
+ * Shape of a stored tensor.
+ * @throws ScrimError INVALID_MODEL for a dimension below zero or beyond exact integers.
+ */
+export function dimsOf(proto: TensorProto): number[] {
+  const shape = proto.dims.map(Number);
+  if (!shape.every((dimension) => Number.isSafeInteger(dimension) && dimension >= 0)) {
+    throw new ScrimError('INVALID_MODEL', `tensor '${proto.name}' has shape [${proto.dims.join(', ')}]`);
+  }
+  return shape;
+}
+
 const textDecoder = new TextDecoder();
 const textEncoder = new TextEncoder();
 
 /**
  * Reads a tensor. The data is a view of the message's bytes where alignment allows, else a copy: treat it as read-only.
- * @throws ScrimError INVALID_MODEL if data and shape disagree or the data is external and was not attached.
+ * @throws ScrimError INVALID_MODEL if data and shape disagree or the data is external and was not attached,
+ * LIMIT_EXCEEDED for more elements than an array can have, UNSUPPORTED as {@link dataTypeOf}.
  */
 export function tensorFromProto(proto: TensorProto): Tensor {
   const dtype = dataTypeOf(proto);
-  const shape = proto.dims.map(Number);
-  let size: number;
-  try {
-    size = sizeOf(shape);
-  } catch (error) {
-    throw ScrimError.from(error, 'INVALID_MODEL', `tensor '${proto.name}'`);
-  }
+  const shape = dimsOf(proto);
+  const size = sizeOf(shape);
   const wrong = (found: number, unit: string): ScrimError =>
     new ScrimError(
       'INVALID_MODEL',

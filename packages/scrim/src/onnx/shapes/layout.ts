@@ -8,10 +8,12 @@ import type { Dimension } from '../value-info.js';
 import {
   type InferredType,
   isStatic,
+  MAX_RANK,
   MAX_VALUES,
   type ShapeNode,
   type ShapeRule,
   sameAsInput,
+  shapeOfRank,
   show,
   unknownShape,
 } from './rule.js';
@@ -128,6 +130,7 @@ const slice: ShapeRule = (node) => {
   const starts = node.value(1);
   const ends = node.value(2);
   const count = node.shape(1)?.[0];
+  if (typeof count === 'number' && count > shape.length) node.fail(`${count} slices of an input ${show(shape)}`);
   const axes = node.has(3) ? node.numbers(3) : Array.from({ length: Number(count) || 0 }, (_, i) => i);
   const steps = node.has(4) ? node.value(4) : undefined;
   if (typeof count !== 'number' || !axes) return [{ dtype, shape: unknownShape(shape.length) }];
@@ -176,10 +179,10 @@ const reshape: ShapeRule = (node) => {
   const value = node.value(0);
   const { dims } = node;
   if (!target) {
-    const rank = node.shape(1)?.[0];
-    return [{ dtype, shape: typeof rank === 'number' && rank <= MAX_VALUES ? unknownShape(rank) : undefined }];
+    return [{ dtype, shape: shapeOfRank(node.shape(1)?.[0]) }];
   }
   if (node.shape(1)?.length !== 1) node.fail(`the target shape has shape ${show(node.shape(1))}, expected a vector`);
+  if (target.length > MAX_RANK) return [{ dtype, shape: undefined }];
   const copies = intAttribute(node.proto, 'allowzero', 0) === 0;
   const result = target.map((size, i): Dimension => {
     if (size === 0 && copies) {
@@ -243,7 +246,7 @@ const squeeze: ShapeRule = (node) => {
   const axes = node.setting('axes', 1);
   if (axes === undefined) {
     const count = node.shape(1)?.[0];
-    return [{ dtype, shape: typeof count === 'number' ? unknownShape(Math.max(0, shape.length - count)) : undefined }];
+    return [{ dtype, shape: typeof count === 'number' ? shapeOfRank(shape.length - count) : undefined }];
   }
   if (axes === 'absent') {
     const decided = isStatic(shape) || shape.every((dimension) => dimension === 1);
@@ -262,7 +265,7 @@ const unsqueeze: ShapeRule = (node) => {
   if (axes === 'absent') return node.fail('axes are missing');
   if (axes === undefined) {
     const count = node.shape(1)?.[0];
-    return [{ dtype, shape: typeof count === 'number' ? unknownShape(shape.length + count) : undefined }];
+    return [{ dtype, shape: typeof count === 'number' ? shapeOfRank(shape.length + count) : undefined }];
   }
   const rank = shape.length + axes.length;
   const added = new Set(axes.map((axis) => node.normalize(axis, rank)));
@@ -285,10 +288,10 @@ const expand: ShapeRule = (node) => {
   const shape = node.shape(0);
   const target = node.value(1);
   const dtype = node.dtype(0);
-  if (!shape || !target) {
+  if (!shape || !target || target.length > MAX_RANK) {
     const rank = node.shape(1)?.[0];
     const known = shape && typeof rank === 'number';
-    return [{ dtype, shape: known ? unknownShape(Math.max(rank, shape.length)) : undefined }];
+    return [{ dtype, shape: known ? shapeOfRank(Math.max(rank, shape.length)) : undefined }];
   }
   const result = node.broadcast(shape, target);
   const value = node.value(0);

@@ -5,7 +5,7 @@
 import { intAttribute, stringAttribute } from '../attributes.js';
 import type { Dimension } from '../value-info.js';
 import { isInteger } from './elementwise.js';
-import { type ShapeNode, type ShapeRule, sameAsInput, show, unknownShape } from './rule.js';
+import { type ShapeNode, type ShapeRule, sameAsInput, shapeOfRank, show, unknownShape } from './rule.js';
 
 const FOLDS: Readonly<Record<string, (node: ShapeNode, a: Dimension, b: Dimension) => Dimension>> = {
   ReduceProd: (node, a, b) => node.dims.multiply(a, b),
@@ -27,7 +27,7 @@ const reduce: ShapeRule = (node) => {
   if (axes === undefined) {
     const count = node.shape(1)?.[0];
     if (keep) return [{ dtype, shape: unknownShape(shape.length) }];
-    return [{ dtype, shape: typeof count === 'number' ? unknownShape(Math.max(0, shape.length - count)) : undefined }];
+    return [{ dtype, shape: typeof count === 'number' ? shapeOfRank(shape.length - count) : undefined }];
   }
   const reduced = new Set(none ? shape.keys() : axes.map((axis) => node.normalize(axis, shape.length)));
   const result = shape.flatMap((dimension, i) => (reduced.has(i) ? (keep ? [1] : []) : [dimension]));

@@ -28,6 +28,9 @@ export type ShapeRule = (node: ShapeNode) => readonly InferredType[];
 /** Nothing is known. */
 export const UNKNOWN: InferredType = { dtype: undefined, shape: undefined };
 
+/** Largest rank that is followed; a file can declare any. */
+export const MAX_RANK = 64;
+
 /** Largest number of elements whose values are followed. */
 export const MAX_VALUES = 1024;
 
@@ -140,6 +143,11 @@ export function isStatic(shape: Shape): shape is readonly number[] {
 /** A shape of `rank` unknown dimensions. */
 export function unknownShape(rank: number): Dimension[] {
   return Array.from({ length: rank }, () => '');
+}
+
+/** As {@link unknownShape} where the rank itself was inferred; undefined if it is no sensible number. */
+export function shapeOfRank(rank: Dimension | undefined): Dimension[] | undefined {
+  return typeof rank === 'number' && rank >= 0 && rank <= MAX_RANK ? unknownShape(rank) : undefined;
 }
 
 /** A shape for messages. */

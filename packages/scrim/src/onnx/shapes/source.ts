@@ -2,14 +2,22 @@
  * Shapes of operators that make tensors from settings or from other tensors' shapes: Constant, Shape, Size, Range,
  * ConstantOfShape, random tensors, window functions. They start the values that later rules follow.
  */
-import { ScrimError } from '../../errors.js';
 import type { DataType } from '../../tensor.js';
 import { findAttribute, intAttribute, intsAttribute } from '../attributes.js';
 import { type TensorProto, TensorProto_DataLocation } from '../gen/onnx_pb.js';
-import { dataTypeFromCode, tensorFromProto } from '../tensor-proto.js';
+import { dataTypeFromCode, dimsOf, tensorFromProto } from '../tensor-proto.js';
 import type { Dimension } from '../value-info.js';
 import { isInteger } from './elementwise.js';
-import { type InferredType, isStatic, MAX_VALUES, type Shape, type ShapeRule, UNKNOWN, unknownShape } from './rule.js';
+import {
+  type InferredType,
+  isStatic,
+  MAX_RANK,
+  MAX_VALUES,
+  type Shape,
+  type ShapeRule,
+  shapeOfRank,
+  UNKNOWN,
+} from './rule.js';
 
 /**
  * Type of a stored tensor, with its elements if they are few.
@@ -17,10 +25,8 @@ import { type InferredType, isStatic, MAX_VALUES, type Shape, type ShapeRule, UN
  */
 export function storedType(proto: TensorProto): InferredType {
   const dtype = dataTypeFromCode(proto.dataType);
-  const shape = proto.dims.map(Number);
-  if (shape.some((dimension) => dimension < 0)) {
-    throw new ScrimError('INVALID_MODEL', `tensor '${proto.name}' has shape [${shape.join(', ')}]`);
-  }
+  const shape = dimsOf(proto);
+  if (shape.length > MAX_RANK) return { dtype, shape: undefined };
   const size = shape.reduce((total, dimension) => total * dimension, 1);
   const external = proto.dataLocation === TensorProto_DataLocation.EXTERNAL;
   if (dtype === undefined || external || size > MAX_VALUES || !followed(dtype)) return { dtype, shape };
@@ -69,8 +75,9 @@ const size: ShapeRule = (node) => {
 
 /** A shape that a value spells out. */
 function shapeFromValue(value: readonly Dimension[] | undefined, length: Dimension | undefined): Shape | undefined {
-  if (value) return value.map((element) => (typeof element === 'number' && element < 0 ? '' : element));
-  return typeof length === 'number' && length <= MAX_VALUES ? unknownShape(length) : undefined;
+  if (value && value.length <= MAX_RANK)
+    return value.map((element) => (typeof element === 'number' && element < 0 ? '' : element));
+  return shapeOfRank(length);
 }
 
 const constantOfShape: ShapeRule = (node) => {
