@@ -18,6 +18,7 @@ const arrows = {
   vision: ['onnx', 'engine'],
   client: ['protocol', 'engine', 'bundle', 'noise', 'vision'],
   server: ['protocol', 'engine', 'onnx'],
+  audit: ['onnx', 'autodiff', 'engine', 'noise', 'bundle', 'metrics', 'vision'],
 };
 
 /** npm packages a room may import. The rest may import none. */

@@ -8,7 +8,8 @@ import { Command, CommanderError, Option } from 'commander';
 import { ScrimError } from 'scrim';
 import { type CommandContext, createContext } from './context.js';
 
-type Action = (context: CommandContext, options: Record<string, unknown>, args: string[]) => Promise<void>;
+/** A command. Commander has parsed the options; their types are the command's own. */
+type Action = (context: CommandContext, options: never, args: string[]) => Promise<void>;
 
 /** Runs the command line and returns the exit code. */
 export async function run(argv: readonly string[]): Promise<number> {
@@ -53,7 +54,7 @@ function buildProgram(context: CommandContext): Command {
     async (...values: unknown[]): Promise<void> => {
       const command = values.at(-1) as Command;
       const run = await load();
-      await run(context, command.optsWithGlobals(), command.args);
+      await run(context, command.optsWithGlobals() as never, command.args);
     };
   const json = (): Option => new Option('--json', 'print one JSON document on stdout');
   const model = (): Option =>

@@ -7,8 +7,8 @@ import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, extname, join } from 'node:path';
 import { ScrimError } from 'scrim';
-import { type FitTask } from 'scrim/noise';
 import { attachExternalFiles } from 'scrim/node';
+import type { FitTask } from 'scrim/noise';
 import { Graph } from 'scrim/onnx';
 import { type DetectorSpec, faceBoxesFromCheckpoint, faceBoxesFromTfjs } from 'scrim/vision';
 
@@ -47,7 +47,12 @@ export async function loadModelSource(spec: string): Promise<ModelSource> {
   attachExternalFiles(graph.model, dirname(spec));
   const detector = graph.metadata.get(DETECTOR_KEY);
   if (detector !== undefined) {
-    return describe(graph, JSON.parse(detector) as DetectorSpec, graph.metadata.get(SOURCE_KEY) ?? basename(spec), sha256);
+    return describe(
+      graph,
+      JSON.parse(detector) as DetectorSpec,
+      graph.metadata.get(SOURCE_KEY) ?? basename(spec),
+      sha256,
+    );
   }
   const [input] = graph.inputNames;
   if (input === undefined) throw new ScrimError('INVALID_MODEL', `'${spec}' has no input`);

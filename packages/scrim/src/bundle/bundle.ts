@@ -9,10 +9,10 @@
  * the SHA-256 of its manifest, which binds every file. A bundle committed without models ("noise only") lists
  * the noise alone and is completed from the model it names.
  */
-import { ScrimError } from '../errors.js';
+import { assertArgument, ScrimError } from '../errors.js';
 import type { DiagonalParameters } from '../noise/diagonal.js';
 import { natsPerPosition } from '../noise/information-bound.js';
-import type { NoiseCrypto } from '../noise/noise-crypto.js';
+import { type NoiseCrypto, toHex } from '../noise/noise-crypto.js';
 import type { Graph } from '../onnx/index.js';
 import { float32, type Tensor } from '../tensor.js';
 import { decodeManifest, encodeManifest, type Manifest } from './manifest.js';
@@ -47,15 +47,21 @@ export type ManifestInput = Omit<Manifest, 'format' | 'formatVersion' | 'files' 
   readonly remoteNames?: { readonly noisy: string; readonly base: string };
 };
 
-/** The files of a bundle by path, ready to be written. `models` left out makes a noise-only bundle. */
-export async function encodeBundle(
-  input: ManifestInput,
-  parameters: DiagonalParameters,
-  tail: Graph,
-  head: Graph | undefined,
-  crypto: NoiseCrypto,
-): Promise<Map<string, Uint8Array>> {
-  const { remoteNames = { noisy: 'face_detection_noisy', base: 'face_detection_base' }, ...rest } = input;
+/** What {@link encodeBundle} packs. */
+export interface BundleContent {
+  readonly manifest: ManifestInput;
+  readonly parameters: DiagonalParameters;
+  readonly tail: Graph;
+  /** Left out, the bundle is noise only: it has neither head nor remote models. */
+  readonly head?: Graph;
+  /** Further files by path, such as `audit/reconstruction.safetensors`. Nothing may be added under `remote/`. */
+  readonly extras?: ReadonlyMap<string, Uint8Array>;
+}
+
+/** The files of a bundle by path, ready to be written. @throws ScrimError INVALID_ARGUMENT for extras under `remote/`. */
+export async function encodeBundle(content: BundleContent, crypto: NoiseCrypto): Promise<Map<string, Uint8Array>> {
+  const { parameters, tail, head, extras = new Map<string, Uint8Array>() } = content;
+  const { remoteNames = { noisy: 'face_detection_noisy', base: 'face_detection_base' }, ...rest } = content.manifest;
   const remote = remoteModel(tail);
   const files = new Map<string, Uint8Array>();
   if (head) {
@@ -67,6 +73,10 @@ export async function encodeBundle(
     }
   }
   files.set(NOISE_PATH, encodeParameters(parameters));
+  for (const [path, bytes] of extras) {
+    assertArgument(!path.startsWith('remote/') && !files.has(path), `'${path}' can't be added to a bundle`);
+    files.set(path, bytes);
+  }
   const hashes: Record<string, string> = {};
   for (const [path, bytes] of files) hashes[path] = toHex(await crypto.sha256(bytes));
   const manifest: Manifest = {
@@ -175,8 +185,4 @@ function describeTransform(parameters: DiagonalParameters): Manifest['transform'
     suppressedChannels: suppressed,
     natsPerPosition: natsPerPosition(parameters),
   };
-}
-
-function toHex(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -1,0 +1,96 @@
+/** Finding bundles: one that is named, or the shipped one of a model and an alpha, completed from the model if need be. */
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Bundle, encodeBundle, loadBundle, type Manifest, type ManifestInput, ScrimError } from 'scrim';
+import { createNodeCrypto, openBundle } from 'scrim/node';
+import { splitAt } from 'scrim/split';
+import type { ModelSource } from './model-source.js';
+
+/** Folders that may hold shipped bundles: of the installed package, and of a clone. */
+const SHIPPED = ['../models/', '../../../models/'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
+
+/** Name of the folder of an alpha, such as 'alpha-0.80'. */
+export function alphaFolder(alpha: number): string {
+  return `alpha-${alpha.toFixed(2)}`;
+}
+
+/** Opens a bundle and checks that it belongs to `model`; completes it where it is noise only. */
+export async function openFor(directory: string, model: ModelSource): Promise<Bundle> {
+  const bundle = await openBundle(directory);
+  return complete(bundle, model, directory);
+}
+
+/** The bundle of `model` at `alpha` in `folder` or among the shipped ones. @throws ScrimError NOT_FOUND if there is none. */
+export async function findBundle(model: ModelSource, alpha: number, folder?: string): Promise<Bundle> {
+  const found = await lookForBundle(model, alpha, folder === undefined ? SHIPPED : [folder]);
+  if (found) return found;
+  throw new ScrimError(
+    'NOT_FOUND',
+    `there is no bundle for ${model.name} (${model.source}) at alpha ${alpha}` +
+      `${folder === undefined ? '' : ` in '${folder}'`}: make one with 'scrim fit' and name it with --bundle`,
+  );
+}
+
+/** As {@link findBundle}, undefined if there is none. */
+export async function lookForBundle(
+  model: ModelSource,
+  alpha: number,
+  folders: readonly string[] = SHIPPED,
+): Promise<Bundle | undefined> {
+  for (const folder of folders) {
+    for (const directory of [folder, ...(await subfolders(folder))]) {
+      const path = join(directory, alphaFolder(alpha));
+      const bundle = await openBundle(path).catch((error: unknown) => {
+        if (error instanceof ScrimError && error.code === 'NOT_FOUND') return undefined;
+        throw error;
+      });
+      if (bundle?.manifest.model.sha256 === model.sha256 && bundle.manifest.alpha === alpha) {
+        return complete(bundle, model, path);
+      }
+    }
+  }
+  return undefined;
+}
+
+async function subfolders(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true }).catch(() => []);
+  return entries.filter((entry) => entry.isDirectory()).map((entry) => join(folder, entry.name));
+}
+
+async function complete(bundle: Bundle, model: ModelSource, path: string): Promise<Bundle> {
+  const { manifest } = bundle;
+  if (manifest.model.sha256 !== model.sha256) {
+    throw new ScrimError(
+      'INVALID_BUNDLE',
+      `bundle '${path}' was made for ${manifest.model.source}, not for ${model.source}: name its model with --model`,
+    );
+  }
+  if (bundle.complete) return bundle;
+  const files = await completeFiles(bundle, model);
+  const read = async (name: string): Promise<Uint8Array> => {
+    const bytes = files.get(name);
+    if (!bytes) throw new ScrimError('INVALID_BUNDLE', `the bundle has no file '${name}'`);
+    return bytes;
+  };
+  return loadBundle(read, createNodeCrypto());
+}
+
+/** The files of a noise-only bundle together with head and remote models made from `model`. */
+export async function completeFiles(bundle: Bundle, model: ModelSource): Promise<Map<string, Uint8Array>> {
+  const { manifest, parameters } = bundle;
+  const { head, tail } = splitAt(
+    model.graph,
+    manifest.cut.tensors.map(({ name }) => name),
+  );
+  const extras = new Map<string, Uint8Array>();
+  for (const path of Object.keys(manifest.files)) {
+    if (!path.startsWith('trusted/') && !path.startsWith('remote/')) extras.set(path, await bundle.read(path));
+  }
+  return encodeBundle({ manifest: toInput(manifest), parameters, tail, head, extras }, createNodeCrypto());
+}
+
+function toInput(manifest: Manifest): ManifestInput {
+  const { format: _format, formatVersion: _version, files: _files, transform: _transform, remote, ...rest } = manifest;
+  return { ...rest, remoteNames: { noisy: remote.noisy, base: remote.base } };
+}

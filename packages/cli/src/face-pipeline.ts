@@ -1,0 +1,160 @@
+/**
+ * Photos to faces, with and without noise, several at a time.
+ *
+ * Each lane has an engine of its own with one thread, so that decoding (libvips' threads), inference (the lanes) and
+ * this thread's own work overlap. Clean and noisy runs take the same path, head then tail; with noise the tail gets
+ * what a server would get, a `Release`, and nothing else.
+ */
+import {
+  type Bundle,
+  createLocalTail,
+  createTrustedHalf,
+  type Engine,
+  type LocalTail,
+  type Release,
+  ScrimError,
+  type Session,
+  type Tensor,
+  type TrustedHalf,
+} from 'scrim';
+import { createNodeCrypto, createNodeEngine, type NodeEngineOptions, readImageResized } from 'scrim/node';
+import { splitAt } from 'scrim/split';
+import {
+  createDetectionDecoder,
+  type Detection,
+  type DetectionDecoder,
+  type DetectorSpec,
+  imageToTensor,
+  planResize,
+  type ResizePlan,
+} from 'scrim/vision';
+import type { ModelSource } from './model-source.js';
+
+/** How a pipeline is set up. */
+export interface FacePipelineOptions {
+  readonly model: ModelSource;
+  /** With a bundle, answers come from noisy releases; without one, from the clean activation. */
+  readonly bundle?: Bundle;
+  readonly size: number;
+  readonly threads?: number;
+  readonly provider?: NonNullable<NodeEngineOptions['executionProvider']>;
+}
+
+/** What came of one photo. */
+export interface FaceAnswer {
+  /** One list for each draw of noise; a single one without noise. */
+  readonly draws: readonly (readonly Detection[])[];
+  /** The first release, where there is noise. */
+  readonly release?: Release;
+}
+
+/** A loaded pipeline. */
+export interface FacePipeline {
+  readonly description: string;
+  readonly lanes: number;
+  /**
+   * Finds the faces of one photo, `draws` times with fresh noise.
+   * @throws ScrimError as readImageResized and the engine
+   */
+  detect(
+    photo: string | Uint8Array,
+    options?: { readonly draws?: number; readonly minScore?: number },
+  ): Promise<FaceAnswer>;
+  close(): Promise<void>;
+}
+
+interface Lane {
+  readonly engine: Engine;
+  readonly noisy?: { readonly trusted: TrustedHalf; readonly tail: LocalTail };
+  readonly clean?: { readonly head: Session; readonly tail: Session };
+  busy: number;
+}
+
+/** Loads the model, or the halves of the bundle, once for each lane. */
+export async function createFacePipeline(options: FacePipelineOptions): Promise<FacePipeline> {
+  const { model, bundle, size, provider = 'cpu' } = options;
+  const { detector } = model;
+  if (!detector) throw new ScrimError('UNSUPPORTED', `'${model.name}' is no detector this command knows how to read`);
+  const probe = await createNodeEngine({
+    executionProvider: provider,
+    ...(options.threads ? { threads: options.threads } : {}),
+  });
+  const count = provider === 'cpu' ? probe.threads : 1;
+  await probe.close();
+  const lanes: Lane[] = [];
+  for (let i = 0; i < count; i++) lanes.push(await createLane(model, bundle, provider));
+  const decoder = createDetectionDecoder(detector);
+  const description = lanes[0]?.engine.description ?? '';
+  return {
+    description,
+    lanes: lanes.length,
+    detect: async (photo, { draws = 1, minScore } = {}) => {
+      const image = await readImageResized(photo, { width: size, height: size });
+      const plan = planResize(image.original, { kind: 'stretch', width: size, height: size }, detector.multiple);
+      const lane = lanes.reduce((least, candidate) => (candidate.busy < least.busy ? candidate : least));
+      lane.busy++;
+      try {
+        const input = imageToTensor(image, detector.preprocessing);
+        return await answer(lane, input, draws, (outputs) => decode(decoder, detector, outputs, plan, minScore));
+      } finally {
+        lane.busy--;
+      }
+    },
+    close: async () => {
+      await Promise.all(
+        lanes.map(async ({ engine, noisy }) => {
+          await noisy?.trusted.close();
+          await engine.close();
+        }),
+      );
+    },
+  };
+}
+
+async function createLane(
+  model: ModelSource,
+  bundle: Bundle | undefined,
+  provider: NonNullable<NodeEngineOptions['executionProvider']>,
+): Promise<Lane> {
+  const engine = await createNodeEngine({ executionProvider: provider, threads: 1 });
+  if (bundle) {
+    const trusted = await createTrustedHalf({ bundle, engine, crypto: createNodeCrypto() });
+    return { engine, noisy: { trusted, tail: await createLocalTail({ bundle, engine }) }, busy: 0 };
+  }
+  const { head, tail } = splitAt(model.graph, [model.cut ?? '']);
+  return { engine, clean: { head: await engine.load(head.encode()), tail: await engine.load(tail.encode()) }, busy: 0 };
+}
+
+async function answer(
+  lane: Lane,
+  input: Tensor,
+  draws: number,
+  decodeOutputs: (outputs: Readonly<Record<string, Tensor>>) => Detection[],
+): Promise<FaceAnswer> {
+  if (lane.clean) {
+    const { head, tail } = lane.clean;
+    const [name = ''] = head.inputs.map((value) => value.name);
+    const activation = await head.run({ [name]: input }, { transfer: true });
+    return { draws: [decodeOutputs(await tail.run(activation, { transfer: true }))] };
+  }
+  const { trusted, tail } = lane.noisy as NonNullable<Lane['noisy']>;
+  const releases = await trusted.releaseMany(input, draws, { transfer: true });
+  const lists: Detection[][] = [];
+  for (const release of releases) lists.push(decodeOutputs(await tail.run(release, { transfer: true })));
+  const [release] = releases;
+  return { draws: lists, ...(release ? { release } : {}) };
+}
+
+function decode(
+  decoder: DetectionDecoder,
+  { outputs: names }: DetectorSpec,
+  outputs: Readonly<Record<string, Tensor>>,
+  plan: ResizePlan,
+  minScore: number | undefined,
+): Detection[] {
+  const [offsets, scores] = [outputs[names.offsets], outputs[names.scores]];
+  if (!offsets || !scores)
+    throw new ScrimError('INVALID_MODEL', `the tail has no '${names.offsets}' and '${names.scores}'`);
+  const [detections = []] = decoder.decode(offsets, scores, [plan], minScore === undefined ? {} : { minScore });
+  return detections;
+}

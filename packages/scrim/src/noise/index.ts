@@ -1,0 +1,45 @@
+/** `scrim/noise`: the transform, its release, what it can tell, and how its parameters are learned. */
+export {
+  createDiagonalTransform,
+  type DiagonalParameters,
+  type DiagonalTransform,
+  MAX_GAIN,
+  MIN_SIGMA,
+  validateDiagonalParameters,
+} from './diagonal.js';
+export {
+  type ActivationCache,
+  type CacheOptions,
+  type ChannelStatistics,
+  cacheActivations,
+} from './fit/activation-cache.js';
+export {
+  createDiagonalFitter,
+  type DiagonalFit,
+  type DiagonalFitCheckpoint,
+  type DiagonalFitSettings,
+  type DiagonalFitter,
+  type DiagonalFitterOptions,
+  type FitHooks,
+  type FitProgress,
+  PRIVACY_EXPONENT,
+  PRIVACY_WEIGHT,
+  privacyWeight,
+  SUPPRESSION_NATS,
+} from './fit/diagonal-fit.js';
+export { createFitRandom, type FitRandom, type FitRandomState } from './fit/fit-random.js';
+export { type FitTask, POSITIVE_THRESHOLD } from './fit/task-loss.js';
+export { natsPerElement, natsPerPosition } from './information-bound.js';
+export type { KeyMode } from './keystream.js';
+export { type Awaitable, fromHex, type NoiseCrypto, toHex, verifyNoiseCrypto } from './noise-crypto.js';
+export {
+  createNoiser,
+  createReplayNoiser,
+  type Noiser,
+  type NoiserMode,
+  type NoiserOptions,
+  Release,
+  releaseToFloat16,
+  releaseToFloat32,
+  releaseToTensor,
+} from './release.js';
