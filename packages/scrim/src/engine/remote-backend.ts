@@ -254,9 +254,15 @@ export function serveBackend(
       .then((outcome) => {
         open.delete(ask.call);
         cancelled.delete(ask.call);
-        const returned = ask.ask === 'run' ? ask.staged.map((name) => bufferOf(ask.feeds[name]!)) : [];
         const given = ask.ask === 'run' && 'value' in outcome ? buffersOf(outcome.value as NamedTensors) : [];
-        post({ answer: 'done', call: ask.call, ...outcome, returned } satisfies Answer, [...returned, ...given]);
+        // What an output lies in is the caller's now, even if the input was staged there.
+        const staged = ask.ask === 'run' ? ask.staged.map((name) => bufferOf(ask.feeds[name]!)) : [];
+        const returned = staged.filter((buffer) => !given.includes(buffer));
+        try {
+          post({ answer: 'done', call: ask.call, ...outcome, returned } satisfies Answer, [...returned, ...given]);
+        } catch (error) {
+          post({ answer: 'done', call: ask.call, error: flatten(error) } satisfies Answer, []);
+        }
         if (ask.ask === 'close') onClosed();
       });
   };
