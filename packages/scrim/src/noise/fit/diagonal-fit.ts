@@ -332,7 +332,8 @@ function restore(
   );
   for (const [name, array] of Object.entries({ ...parameters, ...state.moments })) {
     const saved = checkpoint.arrays[name];
-    if (saved?.length !== array.length) throw new ScrimError('INVALID_DATA', `the checkpoint lacks the array '${name}'`);
+    if (saved?.length !== array.length)
+      throw new ScrimError('INVALID_DATA', `the checkpoint lacks the array '${name}'`);
     array.set(saved);
   }
   return { ...state, step: checkpoint.step };

@@ -1,0 +1,193 @@
+/** `scrim sweep`: the document's table, accuracy against alpha, as text, JSON and a chart. */
+import { join } from 'node:path';
+import { type Bundle, ScrimError } from 'scrim';
+import { mean } from 'scrim/metrics';
+import {
+  createNodeEngine,
+  type FddbDataset,
+  type NodeEngineOptions,
+  openBundle,
+  writeDirectory,
+  writeFileAtomically,
+} from 'scrim/node';
+import { alphaFolder, lookForBundle } from '../bundle-store.js';
+import { type SweepPoint, svgToPng, sweepChart } from '../chart.js';
+import type { CommandContext } from '../context.js';
+import { fitAlpha, type PreparedFit, prepareFit } from '../fit-bundle.js';
+import { loadModelSource, type ModelSource } from '../model-source.js';
+import { formatTable } from '../table.js';
+import { deviation, openDataset, runEvaluation } from './evaluate.js';
+
+interface SweepOptions {
+  readonly dataset: string;
+  readonly model: string;
+  readonly photos?: readonly string[];
+  readonly bundles?: string;
+  readonly alphas: string;
+  readonly out: string;
+  readonly allowMissing?: boolean;
+  readonly repeats: number;
+  readonly steps: number;
+  readonly canvases: number;
+  readonly seed: string;
+  readonly size: number;
+  readonly threads?: number;
+  readonly provider: NonNullable<NodeEngineOptions['executionProvider']>;
+  readonly json?: boolean;
+}
+
+/** One row of the table. */
+export interface SweepRow extends SweepPoint {
+  readonly runs: readonly number[];
+  readonly bundle: string;
+}
+
+export async function sweep(context: CommandContext, options: SweepOptions): Promise<void> {
+  const alphas = parseAlphas(options.alphas);
+  const model = await loadModelSource(options.model);
+  const dataset = await openDataset(context, options.dataset, options.allowMissing ?? false);
+  const folder = options.bundles ?? (options.photos ? join(options.out, 'bundles') : undefined);
+  const bundles = await collectBundles(context, model, alphas, folder, options);
+  const { cleanAp, rows } = await runSweep(context, dataset, model, bundles, options);
+  const { found, expected } = dataset.images;
+  const title = `${model.name}, ${found} of ${expected} photos of FDDB, ${options.size}×${options.size}, ${options.repeats} draws`;
+  const table = sweepTable(cleanAp, rows);
+  const result = {
+    model: model.source,
+    size: options.size,
+    repeats: options.repeats,
+    images: dataset.images,
+    clean: cleanAp,
+    rows,
+  };
+  const svg = sweepChart(rows, cleanAp, title);
+  await writeFileAtomically(join(options.out, 'sweep.txt'), `${title}\n\n${table}\n`);
+  await writeFileAtomically(join(options.out, 'sweep.json'), `${JSON.stringify(result, null, 2)}\n`);
+  await writeFileAtomically(join(options.out, 'sweep.svg'), svg);
+  await writeFileAtomically(join(options.out, 'sweep.png'), svgToPng(svg));
+  if (options.json) return context.printJson(result);
+  context.print(title);
+  context.print('');
+  context.print(table);
+  context.remark(`wrote sweep.txt, sweep.json, sweep.svg and sweep.png to '${options.out}'`);
+}
+
+/** The table as text. */
+export function sweepTable(cleanAp: number, rows: readonly SweepRow[]): string {
+  return formatTable(
+    ['alpha', 'AP', '±', 'nats per photo'],
+    [
+      ['clean', cleanAp.toFixed(4), '', ''],
+      ...rows.map((row) => [
+        row.alpha.toFixed(2),
+        row.meanAp.toFixed(4),
+        row.sd.toFixed(4),
+        Math.round(row.nats).toLocaleString('en'),
+      ]),
+    ],
+  );
+}
+
+/** Evaluates the clean model and every bundle. */
+export async function runSweep(
+  context: CommandContext,
+  dataset: FddbDataset,
+  model: ModelSource,
+  bundles: readonly Bundle[],
+  options: Pick<SweepOptions, 'repeats' | 'size'> & Partial<Pick<SweepOptions, 'threads' | 'provider'>>,
+): Promise<{ cleanAp: number; rows: SweepRow[] }> {
+  const common = {
+    model,
+    size: options.size,
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+    ...(options.provider === undefined ? {} : { provider: options.provider }),
+  };
+  const clean = await runEvaluation(context, dataset, { ...common, bundle: undefined, repeats: 1, label: 'clean' });
+  const rows: SweepRow[] = [];
+  for (const bundle of bundles) {
+    const { alpha, transform } = bundle.manifest;
+    const label = `alpha ${alpha}`;
+    const { results } = await runEvaluation(context, dataset, { ...common, bundle, repeats: options.repeats, label });
+    const runs = results.map(({ mAP }) => mAP);
+    const positions = (options.size / POSITION_STRIDE) ** 2;
+    rows.push({
+      alpha,
+      meanAp: mean(runs),
+      sd: deviation(runs),
+      nats: transform.natsPerPosition * positions,
+      runs,
+      bundle: bundle.hash,
+    });
+  }
+  return { cleanAp: clean.results[0]?.mAP ?? 0, rows };
+}
+
+/** Pixels along a side that one position of FaceBoxes' natural cut stands for. */
+const POSITION_STRIDE = 32;
+
+async function collectBundles(
+  context: CommandContext,
+  model: ModelSource,
+  alphas: readonly number[],
+  folder: string | undefined,
+  options: SweepOptions,
+): Promise<Bundle[]> {
+  const bundles: Bundle[] = [];
+  let prepared: PreparedFit | undefined;
+  const engine = await createNodeEngine({
+    executionProvider: options.provider,
+    thread: 'inline',
+    ...(options.threads === undefined ? {} : { threads: options.threads }),
+  });
+  try {
+    for (const alpha of alphas) {
+      const found = await lookForBundle(model, alpha, folder === undefined ? undefined : [folder]);
+      if (found) {
+        bundles.push(found);
+        continue;
+      }
+      if (!options.photos || folder === undefined || model.cut === undefined || model.task === undefined) {
+        throw new ScrimError(
+          'NOT_FOUND',
+          `there is no bundle for ${model.name} at alpha ${alpha}: --photos DIR lets the sweep fit it`,
+        );
+      }
+      prepared ??= await prepareFit(context, engine, {
+        model,
+        cut: model.cut,
+        task: model.task,
+        photos: options.photos,
+        size: options.size,
+        canvases: options.canvases,
+        seed: options.seed,
+        batchSize: 8,
+        granularity: 'per-channel',
+      });
+      const { files } = await fitAlpha(context, prepared, {
+        alpha,
+        steps: options.steps,
+        learningRate: 0.05,
+        noiseOnly: false,
+      });
+      const path = join(folder, alphaFolder(alpha));
+      await writeDirectory(path, files);
+      bundles.push(await openBundle(path));
+    }
+  } finally {
+    await prepared?.fitter.close();
+    await engine.close();
+  }
+  return bundles;
+}
+
+function parseAlphas(text: string): number[] {
+  const alphas = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
+  const wrong = alphas.findIndex((alpha) => !(alpha >= 0 && alpha < 1));
+  if (wrong >= 0) {
+    throw new ScrimError(
+      'INVALID_ARGUMENT',
+      `--alphas has '${text.split(',')[wrong]}', expected numbers from 0 up to 1`,
+    );
+  }
+  return [...new Set(alphas)].sort((a, b) => a - b);
+}
