@@ -2,6 +2,7 @@
 export * from './anchors.js';
 export * from './boxes.js';
 export * from './checkpoint.js';
+export * from './detector.js';
 export * from './faceboxes.js';
 export {
   buildFaceBoxesGraph,
