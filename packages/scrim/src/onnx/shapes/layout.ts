@@ -106,7 +106,9 @@ function sliceLength(node: ShapeNode, size: Dimension, start: Dimension, end: Di
     return wholeBackwards && typeof end === 'number' && end <= -far ? dims.ceilDivide(size, -step) : '';
   }
   // A symbolic size is taken to reach every constant start; a constant end from the front may lie beyond it.
-  const first = typeof start === 'number' && start < 0 ? dims.add(size, start) : start;
+  // A start that counts from the end may lie before the beginning, unless it is the last element.
+  if (typeof start === 'number' && start < -1) return '';
+  const first = start === -1 ? dims.subtract(size, 1) : start;
   let last: Dimension;
   if (typeof end === 'number') last = end >= far ? size : end < 0 ? dims.add(size, end) : '';
   else last = end === size ? size : '';
@@ -115,12 +117,13 @@ function sliceLength(node: ShapeNode, size: Dimension, start: Dimension, end: Di
   return dims.ceilDivide(dims.subtract(last, first), step);
 }
 
+/** First index and the one to stop before. The largest int32 or int64 as an end means "to the end", either way round. */
 function bounds(size: number, start: number, end: number, step: number): [number, number] {
   const clamp = (value: number, low: number, high: number): number =>
     Math.min(Math.max(value < 0 ? value + size : value, low), high);
-  return step > 0
-    ? [clamp(start, 0, size), clamp(end, 0, size)]
-    : [clamp(start, 0, size - 1), clamp(end, -1, size - 1)];
+  if (step > 0) return [clamp(start, 0, size), clamp(end, 0, size)];
+  const toTheEnd = end === 2 ** 31 - 1 || end === 2 ** 63;
+  return [clamp(start, 0, size - 1), toTheEnd ? -1 : clamp(end, -1, size - 1)];
 }
 
 const slice: ShapeRule = (node) => {

@@ -58,7 +58,9 @@ function slide(node: ShapeNode, w: Window, axis: number, size: Dimension, ceil: 
   const end = w.autoPad === 'VALID' ? 0 : (w.pads[axis + w.kernel.length] ?? 0);
   const room = dims.subtract(dims.add(size, begin + end), extent(node, w, axis));
   if (!ceil) {
-    const result = dims.add(dims.floorDivide(room, stride), 1);
+    // Where no window fits, the runtime's division rounds towards zero.
+    const steps = typeof room === 'number' ? Math.trunc(room / stride) : dims.floorDivide(room, stride);
+    const result = dims.add(steps, 1);
     if (typeof result === 'number' && result < 0) {
       node.fail(
         `the window of ${extent(node, w, axis)} does not fit a spatial size of ${size} with pads ${begin}, ${end}`,
