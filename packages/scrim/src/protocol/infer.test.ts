@@ -33,6 +33,7 @@ import {
   toStrings,
   type WireTensor,
 } from './index.js';
+import { LITTLE_ENDIAN, swapBytes } from './tensor-bytes.js';
 
 const utf8 = (text: string): Uint8Array => new TextEncoder().encode(text);
 const shapes = fc.array(fc.integer({ min: 0, max: 4 }), { maxLength: 4 });
@@ -244,6 +245,12 @@ describe('a request', () => {
     const copied = decodeInferRequest(shifted, options(body)).inputs[0]?.tensor as Tensor<'float32'>;
     expect(copied.data.buffer).not.toBe(shifted.buffer);
     expect(copied.data).toEqual(data);
+  });
+
+  it('can be brought into the order of a big-endian machine', () => {
+    expect(LITTLE_ENDIAN).toBe(true);
+    expect([...swapBytes(Uint8Array.of(1, 2, 3, 4), 2)]).toEqual([2, 1, 4, 3]);
+    expect([...swapBytes(Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8), 8)]).toEqual([8, 7, 6, 5, 4, 3, 2, 1]);
   });
 
   it('makes booleans 0 or 1', () => {

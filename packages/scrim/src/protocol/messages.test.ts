@@ -291,6 +291,11 @@ describe('the model configuration as JSON', () => {
         value: { preferredBatchSize: [4], maxQueueDelayMicroseconds: 2n ** 64n - 1n },
       },
       parameters: { __k: { stringValue: 'v' } },
+      modelMetrics: {
+        metricControl: [
+          { metricOptions: { case: 'histogramOptions', value: { buckets: [0.5, Number.POSITIVE_INFINITY] } } },
+        ],
+      },
     });
     const json = jsonText(modelConfigToJson(config));
     expect(json).toContain('"max_batch_size":0');
@@ -298,6 +303,7 @@ describe('the model configuration as JSON', () => {
     expect(json).toContain('"data_type":"TYPE_FP32"');
     expect(json).toContain('"max_queue_delay_microseconds":18446744073709551615');
     expect(json).toContain('"parameters":{"__k":{"string_value":"v"}}');
+    expect(json).toContain('"buckets":[0.5,"Infinity"]');
     expect(json).not.toContain('sequence_batching');
     expect(modelConfigFromJson(decodeJson(utf8(json)))).toEqual(config);
   });

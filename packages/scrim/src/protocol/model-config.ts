@@ -2,7 +2,7 @@
  * Triton's model configuration: text (config.pbtxt), JSON (`GET …/config`) and what follows from it.
  *
  * JSON follows Triton: names as in the proto, fields without presence written with their defaults, enums by name, and
- * 64-bit integers as numbers, exactly, where protobuf's own JSON has strings.
+ * 64-bit integers as numbers, exactly, where protobuf's own JSON has strings. NaN and Infinity are strings there too.
  */
 import { create, type DescField, fromJson, type JsonValue as ProtoJson, ScalarType } from '@bufbuild/protobuf';
 import { type ReflectMessage, reflect } from '@bufbuild/protobuf/reflect';
@@ -143,6 +143,7 @@ function elementToJson(field: DescField, value: unknown): JsonValue {
     return field.enum.value[number]?.name ?? number;
   }
   if (typeof value === 'bigint' || (isWide(field) && typeof value === 'string')) return shortInteger(BigInt(value));
+  if (typeof value === 'number' && !Number.isFinite(value)) return String(value);
   if (field.scalar === ScalarType.FLOAT) return shortestFloat32(value as number);
   return value as JsonValue;
 }
