@@ -8,9 +8,13 @@ import { ScrimError } from '../errors.js';
 /** What scales the offsets of centres and of sizes. */
 export type Variances = readonly [centre: number, size: number];
 
+/** Most boxes whose indices fit beside a score in one exact number. */
+const MAX_CANDIDATES = 2 ** 22;
+
 /**
- * Indices of the scores ≥ `floor`, highest first, at most `limit`; equal scores keep their order.
- * `scores[offset + stride · i]` is the score of box i, of `count` boxes.
+ * Indices of the scores ≥ `floor`, highest first, at most `limit`; equal scores keep their order. Scores are ≥ 0; one
+ * that is not a number is left out. `scores[offset + stride · i]` is the score of box i, of `count` boxes.
+ * @throws ScrimError INVALID_ARGUMENT if there are too few scores, LIMIT_EXCEEDED for more than 2²² candidates.
  */
 export function selectByScore(
   scores: Float32Array,
@@ -23,17 +27,29 @@ export function selectByScore(
   if (offset + stride * (count - 1) >= scores.length) {
     throw new ScrimError('INVALID_ARGUMENT', `scores has ${scores.length} elements, too few for ${count} boxes`);
   }
+  const least = Math.max(floor, 0);
   let found = 0;
   for (let i = 0, at = offset; i < count; i++, at += stride) {
-    if (scores[at]! >= floor) found++;
+    if (scores[at]! >= least) found++;
   }
-  const selected = new Uint32Array(found);
+  if (found > MAX_CANDIDATES) {
+    throw new ScrimError('LIMIT_EXCEEDED', `${found} boxes reach the floor of ${floor}, at most ${MAX_CANDIDATES}`);
+  }
+  // A float ≥ 0 sorts like its bits, and 31 bits of score over 22 bits of position make one exact double: numbers sort
+  // ten times faster than indices with a comparison.
+  const candidates = new Uint32Array(found);
+  const keys = new Float64Array(found);
+  const bits = new Uint32Array(scores.buffer, scores.byteOffset, scores.length);
   for (let i = 0, at = offset, next = 0; i < count; i++, at += stride) {
-    if (scores[at]! >= floor) selected[next++] = i;
+    if (scores[at]! >= least) {
+      keys[next] = (0x7fffffff - (bits[at]! & 0x7fffffff)) * MAX_CANDIDATES + next;
+      candidates[next++] = i;
+    }
   }
-  const score = (i: number): number => scores[offset + stride * i]!;
-  selected.sort((a, b) => score(b) - score(a) || a - b);
-  return selected.length > limit ? selected.slice(0, limit) : selected;
+  keys.sort();
+  const selected = new Uint32Array(Math.min(found, limit));
+  for (let k = 0; k < selected.length; k++) selected[k] = candidates[keys[k]! % MAX_CANDIDATES]!;
+  return selected;
 }
 
 /**
@@ -71,13 +87,10 @@ export function decodeBoxes(
 
 /** Intersection over union of box `i` of `a` and box `j` of `b`; 0 for boxes without area. */
 export function overlap(a: Float32Array, i: number, b: Float32Array, j: number): number {
-  const left = Math.max(a[4 * i]!, b[4 * j]!);
-  const top = Math.max(a[4 * i + 1]!, b[4 * j + 1]!);
-  const right = Math.min(a[4 * i + 2]!, b[4 * j + 2]!);
-  const bottom = Math.min(a[4 * i + 3]!, b[4 * j + 3]!);
-  if (!(right > left) || !(bottom > top)) return 0;
-  const shared = (right - left) * (bottom - top);
-  return shared / (areaOf(a, i) + areaOf(b, j) - shared);
+  const width = Math.min(a[4 * i + 2]!, b[4 * j + 2]!) - Math.max(a[4 * i]!, b[4 * j]!);
+  const height = Math.min(a[4 * i + 3]!, b[4 * j + 3]!) - Math.max(a[4 * i + 1]!, b[4 * j + 1]!);
+  if (!(width > 0) || !(height > 0)) return 0;
+  return (width * height) / (areaOf(a, i) + areaOf(b, j) - width * height);
 }
 
 function areaOf(boxes: Float32Array, i: number): number {
@@ -86,17 +99,38 @@ function areaOf(boxes: Float32Array, i: number): number {
 
 /**
  * Greedy suppression: of boxes that come in falling order of score, keeps each whose overlap with every box kept before
- * is at most `threshold`. Boxes with a coordinate that is not finite are dropped.
+ * is at most `threshold`. Boxes with an area that is not finite are dropped.
  * @returns positions in `boxes` of those kept, at most `limit`.
  */
 export function suppressOverlaps(boxes: Float32Array, threshold: number, limit: number): Uint32Array {
   const count = boxes.length >>> 2;
   const kept = new Uint32Array(Math.min(count, limit));
-  let size = 0;
-  for (let i = 0; i < count && size < limit; i++) {
-    let keep = Number.isFinite(areaOf(boxes, i));
-    for (let k = 0; keep && k < size; k++) keep = overlap(boxes, i, boxes, kept[k]!) <= threshold;
-    if (keep) kept[size++] = i;
+  // The boxes kept, side by side: left, top, right, bottom, area.
+  const near = new Float64Array(5 * kept.length);
+  let end = 0;
+  for (let i = 0; i < count && end < near.length; i++) {
+    const left = boxes[4 * i]!;
+    const top = boxes[4 * i + 1]!;
+    const right = boxes[4 * i + 2]!;
+    const bottom = boxes[4 * i + 3]!;
+    const area = (right - left) * (bottom - top);
+    let keep = Number.isFinite(area);
+    for (let k = 0; keep && k < end; k += 5) {
+      const width = Math.min(right, near[k + 2]!) - Math.max(left, near[k]!);
+      if (width <= 0) continue;
+      const height = Math.min(bottom, near[k + 3]!) - Math.max(top, near[k + 1]!);
+      if (height <= 0) continue;
+      keep = width * height <= threshold * (area + near[k + 4]! - width * height);
+    }
+    if (keep) {
+      kept[end / 5] = i;
+      near[end] = left;
+      near[end + 1] = top;
+      near[end + 2] = right;
+      near[end + 3] = bottom;
+      near[end + 4] = area;
+      end += 5;
+    }
   }
-  return kept.subarray(0, size);
+  return kept.subarray(0, end / 5);
 }

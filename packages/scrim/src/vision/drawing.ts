@@ -1,96 +1,241 @@
 /**
- * Drawing on pictures in memory: boxes, pictures side by side, an activation as tiles. Pure pixel operations without
- * fonts, so that Node and a browser draw the same.
+ * Pictures about pictures, without fonts or a canvas: boxes drawn on a photo, photos side by side, and an activation as
+ * a mosaic of its channels. Pure operations on bytes, the same in Node and in a browser.
  */
-import { assertArgument } from '../errors.js';
+import { ScrimError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
-import { createImage, type Rgb, type RgbImage } from './image.js';
+import type { Detection } from './detector.js';
+import { channelsOf, createImage, expectSize, type PixelSource, type Rgb, type RgbImage } from './image.js';
 
 /** How boxes are drawn. */
 export interface BoxStyle {
-  /** Default: a bright green. */
   readonly colour?: Rgb;
-  /** Width of the frame in pixels; default: 1/200 of the longer side, at least 2. */
+  /** Width of the line in pixels; default: a three-hundredth of the picture's longer side, at least 2. */
   readonly thickness?: number;
+  /** 'corners' draws the corners only, a quarter of each edge; default 'frame'. */
+  readonly shape?: 'frame' | 'corners';
+  /** True to fade the line with the score: full at 1, a quarter at 0. Default false. */
+  readonly fade?: boolean;
+}
+
+/** How pictures are put side by side. */
+export interface MontageOptions {
+  /** Pictures in a row; default: all. */
+  readonly columns?: number;
+  /** Pixels between pictures and around them; default 8. */
+  readonly gap?: number;
+  readonly background?: Rgb;
+}
+
+/** How channels are drawn. */
+export interface TileOptions {
+  /** Tiles in a row; default: what comes closest to a square. */
+  readonly columns?: number;
+  /** Pixels of the picture for one element, an integer ≥ 1; default 2. */
+  readonly magnify?: number;
+  /** Pixels between tiles; default 1. */
+  readonly gap?: number;
+  /**
+   * Which values are black and white: 'channel' the least and the greatest of each channel, 'all' those of all
+   * channels. Default 'channel'.
+   */
+  readonly range?: 'channel' | 'all';
+  /** Which picture of a batch; default 0. */
+  readonly index?: number;
+}
+
+const GREEN: Rgb = [57, 255, 20];
+const DARK: Rgb = [24, 24, 27];
+const MAX_SIDE = 32_768;
+
+/** A copy of `image` without alpha. @throws ScrimError INVALID_ARGUMENT if the bytes don't fit the size. */
+export function copyImage(image: PixelSource): RgbImage {
+  const channels = channelsOf(image);
+  const { width, height } = image;
+  if (channels === 3) return { width, height, data: new Uint8Array(image.data) };
+  const data = new Uint8Array(width * height * 3);
+  for (let from = 0, to = 0; to < data.length; from += 4, to += 3) {
+    data[to] = image.data[from]!;
+    data[to + 1] = image.data[from + 1]!;
+    data[to + 2] = image.data[from + 2]!;
+  }
+  return { width, height, data };
 }
 
 /**
- * A copy of `image` with a frame for each box.
- * @param boxes left, top, right, bottom in pixels; parts outside the picture are left out
+ * A copy of `image` with `detections` drawn on it, the strongest on top. Lines lie inside the boxes; what reaches beyond
+ * the picture is cut off.
  */
-export function drawBoxes(
+export function drawDetections(image: PixelSource, detections: readonly Detection[], style: BoxStyle = {}): RgbImage {
+  const result = copyImage(image);
+  const colour = style.colour ?? GREEN;
+  const thickness = Math.max(1, Math.round(style.thickness ?? Math.max(2, Math.max(image.width, image.height) / 300)));
+  const weakestFirst = [...detections].sort((a, b) => a.score - b.score);
+  for (const { box, score } of weakestFirst) {
+    const opacity = style.fade === true ? 0.25 + 0.75 * Math.min(Math.max(score, 0), 1) : 1;
+    drawBox(result, box, colour, thickness, opacity, style.shape ?? 'frame');
+  }
+  return result;
+}
+
+function drawBox(
   image: RgbImage,
-  boxes: readonly (readonly [left: number, top: number, right: number, bottom: number])[],
-  style: BoxStyle = {},
-): RgbImage {
-  const { colour = [57, 211, 83] } = style;
-  const thickness = style.thickness ?? Math.max(2, Math.round(Math.max(image.width, image.height) / 200));
-  const copy = { width: image.width, height: image.height, data: image.data.slice() };
-  for (const [left, top, right, bottom] of boxes) {
-    fillRectangle(copy, left, top, right, top + thickness, colour);
-    fillRectangle(copy, left, bottom - thickness, right, bottom, colour);
-    fillRectangle(copy, left, top, left + thickness, bottom, colour);
-    fillRectangle(copy, right - thickness, top, right, bottom, colour);
+  box: Detection['box'],
+  colour: Rgb,
+  thickness: number,
+  opacity: number,
+  shape: 'frame' | 'corners',
+): void {
+  if (!box.every(Number.isFinite)) return;
+  // Clamped far outside, so that huge boxes cost nothing.
+  const [left, top, right, bottom] = box.map((edge) => Math.round(Math.min(Math.max(edge, -65_536), 65_536))) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  if (right <= left || bottom <= top) return;
+  const line = Math.min(thickness, Math.ceil((right - left) / 2), Math.ceil((bottom - top) / 2));
+  const [armX, armY] =
+    shape === 'corners'
+      ? [Math.max(line, Math.round((right - left) / 4)), Math.max(line, Math.round((bottom - top) / 4))]
+      : [right - left, bottom - top];
+  const fill = (x0: number, y0: number, x1: number, y1: number): void => {
+    for (let y = Math.max(y0, 0); y < Math.min(y1, image.height); y++) {
+      for (let x = Math.max(x0, 0); x < Math.min(x1, image.width); x++) {
+        const at = 3 * (y * image.width + x);
+        for (let c = 0; c < 3; c++) {
+          image.data[at + c] = Math.round(image.data[at + c]! * (1 - opacity) + colour[c]! * opacity);
+        }
+      }
+    }
+  };
+  // Every pixel once, since opacity adds up: the horizontal arms take the corners.
+  for (const y of [top, bottom - line]) {
+    if (shape === 'frame') {
+      fill(left, y, right, y + line);
+    } else {
+      fill(left, y, left + armX, y + line);
+      fill(Math.max(right - armX, left + armX), y, right, y + line);
+    }
   }
-  return copy;
-}
-
-/** Pictures side by side, as high as the highest, `gap` pixels of white between them. */
-export function sideBySide(images: readonly RgbImage[], gap = 8): RgbImage {
-  assertArgument(images.length > 0, 'images is empty, expected at least one picture');
-  const height = Math.max(...images.map((image) => image.height));
-  const width = images.reduce((sum, image) => sum + image.width, gap * (images.length - 1));
-  const canvas = createImage(width, height, [255, 255, 255]);
-  let left = 0;
-  for (const image of images) {
-    paste(canvas, image, left, 0);
-    left += image.width + gap;
+  for (const x of [left, right - line]) {
+    if (shape === 'frame') {
+      fill(x, top + line, x + line, bottom - line);
+    } else {
+      fill(x, top + line, x + line, top + armY);
+      fill(x, Math.max(bottom - armY, top + armY), x + line, bottom - line);
+    }
   }
-  return canvas;
 }
 
 /**
- * The channels of an activation or release as grey tiles in a grid as square as can be, each from black at its smallest
- * value to white at its largest.
- * @param value [1, C, H, W]
+ * Pictures in rows, each in the middle of a cell of the largest one's size.
+ * @throws ScrimError INVALID_ARGUMENT for no pictures, columns or a gap out of range, or a montage above 32,768 pixels
+ * along a side.
  */
-export function drawTiles(value: Tensor<'float32'>, gap = 1): RgbImage {
-  const [batch, channels = 0, height = 0, width = 0] = value.shape;
-  assertArgument(
-    value.shape.length === 4 && batch === 1 && channels * height * width > 0,
-    `tiles are drawn of [1, C, H, W], got [${value.shape.join(', ')}]`,
-  );
-  const columns = Math.ceil(Math.sqrt((channels * height) / width));
-  const rows = Math.ceil(channels / columns);
-  const canvas = createImage(columns * (width + gap) - gap, rows * (height + gap) - gap, [24, 24, 28]);
-  const plane = height * width;
-  for (let c = 0; c < channels; c++) {
-    const values = value.data.subarray(c * plane, (c + 1) * plane);
-    let low = Number.POSITIVE_INFINITY;
-    let high = Number.NEGATIVE_INFINITY;
-    for (const v of values) {
-      if (v < low) low = v;
-      if (v > high) high = v;
+export function montage(images: readonly PixelSource[], options: MontageOptions = {}): RgbImage {
+  const { columns = images.length, gap = 8, background = DARK } = options;
+  if (images.length === 0) throw new ScrimError('INVALID_ARGUMENT', 'images is empty, expected at least one picture');
+  if (!Number.isInteger(columns) || columns < 1 || !Number.isInteger(gap) || gap < 0) {
+    throw new ScrimError('INVALID_ARGUMENT', `columns is ${columns} and gap ${gap}, expected integers ≥ 1 and ≥ 0`);
+  }
+  const cellWidth = Math.max(...images.map(({ width }) => width));
+  const cellHeight = Math.max(...images.map(({ height }) => height));
+  const inRow = Math.min(columns, images.length);
+  const rows = Math.ceil(images.length / inRow);
+  const result = createSheet(inRow * (cellWidth + gap) + gap, rows * (cellHeight + gap) + gap, background);
+  images.forEach((image, i) => {
+    const left = gap + (i % inRow) * (cellWidth + gap) + Math.floor((cellWidth - image.width) / 2);
+    const top = gap + Math.floor(i / inRow) * (cellHeight + gap) + Math.floor((cellHeight - image.height) / 2);
+    paste(result, copyImage(image), left, top);
+  });
+  return result;
+}
+
+/**
+ * The channels of an activation or a release [N, C, H, W] as grey tiles in rows. A channel without contrast is middle
+ * grey; values that are not finite are drawn red.
+ * @throws ScrimError INVALID_ARGUMENT for another rank, an index outside the batch, options out of range, or a sheet
+ * above 32,768 pixels along a side.
+ */
+export function drawChannels(
+  activation: Tensor<'float32' | 'int8' | 'uint8' | 'int16' | 'int32'>,
+  options: TileOptions = {},
+): RgbImage {
+  const { magnify = 2, gap = 1, range = 'channel', index = 0 } = options;
+  const [batch = 0, channels = 0, height = 0, width = 0] = activation.shape;
+  if (activation.shape.length !== 4 || !Number.isInteger(index) || index < 0 || index >= batch) {
+    throw new ScrimError(
+      'INVALID_ARGUMENT',
+      `the activation is [${activation.shape.join(', ')}] and index ${index}, expected [N, C, H, W] and an index below N`,
+    );
+  }
+  const columns = options.columns ?? Math.ceil(Math.sqrt((channels * height) / Math.max(1, width)));
+  for (const [name, value, least] of [
+    ['columns', columns, 1],
+    ['magnify', magnify, 1],
+    ['gap', gap, 0],
+  ] as const) {
+    if (!Number.isInteger(value) || value < least) {
+      throw new ScrimError('INVALID_ARGUMENT', `${name} is ${value}, expected an integer ≥ ${least}`);
     }
-    const scale = high > low ? 255 / (high - low) : 0;
-    const tile = createImage(width, height);
-    for (let i = 0; i < plane; i++) tile.data.fill(Math.round(((values[i] as number) - low) * scale), 3 * i, 3 * i + 3);
-    paste(canvas, tile, (c % columns) * (width + gap), Math.floor(c / columns) * (height + gap));
   }
-  return canvas;
+  expectSize({ width, height }, 'the activation');
+  const cellWidth = width * magnify + gap;
+  const cellHeight = height * magnify + gap;
+  const inRow = Math.min(columns, Math.max(1, channels));
+  const sheet = createSheet(inRow * cellWidth + gap, Math.ceil(channels / inRow) * cellHeight + gap, DARK);
+
+  const plane = width * height;
+  const first = index * channels * plane;
+  const shared = range === 'all' ? extent(activation.data, first, first + channels * plane) : undefined;
+  for (let c = 0; c < channels; c++) {
+    const start = first + c * plane;
+    const [low, high] = shared ?? extent(activation.data, start, start + plane);
+    const left = gap + (c % inRow) * cellWidth;
+    const top = gap + Math.floor(c / inRow) * cellHeight;
+    for (let y = 0; y < height * magnify; y++) {
+      const row = start + Math.floor(y / magnify) * width;
+      let at = 3 * ((top + y) * sheet.width + left);
+      for (let x = 0; x < width * magnify; x++, at += 3) {
+        const value = activation.data[row + Math.floor(x / magnify)]!;
+        const grey = high > low ? Math.round((255 * (value - low)) / (high - low)) : 128;
+        const finite = Number.isFinite(value);
+        sheet.data[at] = finite ? grey : 255;
+        sheet.data[at + 1] = finite ? grey : 0;
+        sheet.data[at + 2] = finite ? grey : 0;
+      }
+    }
+  }
+  return sheet;
 }
 
-function fillRectangle(image: RgbImage, left: number, top: number, right: number, bottom: number, colour: Rgb): void {
-  const clamp = (value: number, most: number): number => Math.max(0, Math.min(most, Math.round(value)));
-  const [x0, x1] = [clamp(left, image.width), clamp(right, image.width)];
-  for (let y = clamp(top, image.height); y < clamp(bottom, image.height); y++) {
-    for (let x = x0; x < x1; x++) image.data.set(colour, 3 * (y * image.width + x));
+function extent(data: ArrayLike<number>, start: number, end: number): [low: number, high: number] {
+  let low = Number.POSITIVE_INFINITY;
+  let high = Number.NEGATIVE_INFINITY;
+  for (let i = start; i < end; i++) {
+    const value = data[i]!;
+    if (!Number.isFinite(value)) continue;
+    if (value < low) low = value;
+    if (value > high) high = value;
   }
+  return [low, high];
 }
 
-function paste(canvas: RgbImage, image: RgbImage, left: number, top: number): void {
+function createSheet(width: number, height: number, colour: Rgb): RgbImage {
+  if (width > MAX_SIDE || height > MAX_SIDE) {
+    throw new ScrimError(
+      'INVALID_ARGUMENT',
+      `the picture would be ${width}×${height}, at most ${MAX_SIDE} along a side`,
+    );
+  }
+  return createImage(Math.max(1, width), Math.max(1, height), colour);
+}
+
+function paste(target: RgbImage, image: RgbImage, left: number, top: number): void {
   for (let y = 0; y < image.height; y++) {
     const row = image.data.subarray(3 * y * image.width, 3 * (y + 1) * image.width);
-    canvas.data.set(row, 3 * ((top + y) * canvas.width + left));
+    target.data.set(row, 3 * ((top + y) * target.width + left));
   }
 }

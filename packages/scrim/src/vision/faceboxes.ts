@@ -46,29 +46,35 @@ const SHARED = {
   variances: [0.1, 0.2],
   overlapThreshold: 0.3,
   scoreFloor: 0.05,
-  maxCandidates: 5000,
-  maxDetections: 750,
   multiple: 128,
   input: 'image',
   outputs: { offsets: 'loc', scores: 'conf' },
   cut: FACEBOXES_CUT,
 } as const;
 
-/** The training that `@vladmandic/human` carries: RGB to [−1, 1], black canvas, default boxes cut at the edges. */
+/**
+ * The training that `@vladmandic/human` carries: RGB to [−1, 1], black canvas, default boxes cut at the edges. Cubic
+ * enlargement is worth one and a half points of AP to it at 1024×1024.
+ */
 export const FACEBOXES_TFJS_SPEC: DetectorSpec = {
   name: 'faceboxes-tfjs',
-  preprocessing: { order: 'rgb', mean: [127.5, 127.5, 127.5], scale: 1 / 127.5, fill: [0, 0, 0] },
+  preprocessing: { order: 'rgb', mean: [127.5, 127.5, 127.5], scale: 1 / 127.5, fill: [0, 0, 0], kernel: 'cubic' },
   anchors: { levels: FACEBOXES_LEVELS, dense: 'square', clip: true },
   clip: true,
+  // Its probabilities of background seldom fall below the floor: thousands of boxes pass it, and none matters.
+  maxCandidates: 1000,
+  maxDetections: 200,
   ...SHARED,
 };
 
-/** The PyTorch training: BGR minus the ImageNet mean, canvas in that mean. */
+/** The PyTorch training: BGR minus the ImageNet mean, canvas in that mean, bilinear enlargement as it was trained with. */
 export const FACEBOXES_PYTORCH_SPEC: DetectorSpec = {
   name: 'faceboxes-pytorch',
-  preprocessing: { order: 'bgr', mean: [104, 117, 123], scale: 1, fill: [123, 117, 104] },
+  preprocessing: { order: 'bgr', mean: [104, 117, 123], scale: 1, fill: [123, 117, 104], kernel: 'linear' },
   anchors: { levels: FACEBOXES_LEVELS, dense: 'cell', clip: false },
   clip: false,
+  maxCandidates: 5000,
+  maxDetections: 750,
   ...SHARED,
 };
 

@@ -3,6 +3,7 @@ export * from './anchors.js';
 export * from './boxes.js';
 export * from './checkpoint.js';
 export * from './detector.js';
+export * from './drawing.js';
 export * from './faceboxes.js';
 export {
   buildFaceBoxesGraph,
@@ -15,5 +16,7 @@ export {
 } from './faceboxes-graph.js';
 export { weightsFromStateDict, weightsFromTfjs } from './faceboxes-weights.js';
 export * from './image.js';
+export type { PixelKernelKind } from './pixel-kernel.js';
 export * from './pixels.js';
+export { makeTaps, type ResampleKernel, type Taps } from './resample.js';
 export * from './tfjs.js';

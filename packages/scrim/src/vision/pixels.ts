@@ -1,13 +1,13 @@
 /**
- * Bytes of a picture -> the network's input: float32, channels first, (value − mean) · scale per channel, the channels
- * in the model's order. Every byte has one of 256 results a channel, so a table is looked up; four pixels are read as
- * three 32-bit words where the bytes are aligned, which is what makes 1024×1024 cheap enough to run beside inference.
- *
- * Resizing comes before: node/images.ts and the browser's canvas do it.
+ * Bytes of a picture -> the network's input: resampled to its size, (value − mean) · scale per channel, channels first
+ * and in the model's order. Both steps are one pass over the rows, horizontally once for each source row, vertically once
+ * for each output row, so that a photo never exists in memory at the network's size but as the network's input.
  */
 import { ScrimError } from '../errors.js';
 import { float32, type Tensor } from '../tensor.js';
-import { channelsOf, expectSize, type PixelSource, type Rgb, type Size } from './image.js';
+import { channelsOf, expectSize, type PixelSource, type Rgb, type RgbImage, type Size } from './image.js';
+import { createPixelKernel, type PixelKernel, type PixelKernelKind } from './pixel-kernel.js';
+import { makeTaps, type ResampleKernel, type Taps } from './resample.js';
 
 /** How a network wants its pixels. */
 export interface Preprocessing {
@@ -19,69 +19,112 @@ export interface Preprocessing {
   readonly scale: number;
   /** Colour of the canvas that a picture does not cover, as R, G, B. */
   readonly fill: Rgb;
+  /** How pixels between pixels are made. */
+  readonly kernel: ResampleKernel;
 }
 
-/** Where and how {@link imageToTensor} writes. */
+/** Where and how a picture is written. */
 export interface PixelOptions {
-  /** Size of the input; the picture lies in its upper left corner. Default: the picture's size. */
+  /** Size to resample the picture to. Default: its own. */
+  readonly resized?: Size;
+  /** Size of the input; the resampled picture lies in its upper left corner. Default: as large as that. */
   readonly canvas?: Size;
   /** Array to write to, of `3 · width · height` elements of the canvas. Default: a fresh one. */
   readonly out?: Float32Array;
 }
 
-/**
- * Normalises one picture: [1, 3, canvas height, canvas width].
- * @throws ScrimError INVALID_ARGUMENT if the picture's bytes don't fit its size, the canvas is smaller than the picture,
- * or `out` has another length.
- */
+/** Converts one picture after another with the same settings; one caller at a time. */
+export interface PixelConverter {
+  readonly preprocessing: Preprocessing;
+  readonly kind: PixelKernelKind;
+  /**
+   * Normalises a picture: [1, 3, canvas height, canvas width].
+   * @throws ScrimError INVALID_ARGUMENT if the picture's bytes don't fit its size, the canvas is smaller than the
+   * resampled picture, or `out` has another length.
+   */
+  convert(image: PixelSource, options?: PixelOptions): Tensor<'float32'>;
+}
+
+/** Rows of output that are made before they are copied: a band of 1024 columns takes 192 KiB. */
+const BAND_ROWS = 16;
+/** Taps of this many axes are kept. */
+const KEPT_TAPS = 16;
+
+/** Makes a converter. `kind` chooses the kernel; default: WebAssembly SIMD if this runtime has it. */
+export function createPixelConverter(preprocessing: Preprocessing, kind?: PixelKernelKind): PixelConverter {
+  const kernel = createPixelKernel(kind);
+  const kept = new Map<string, Taps>();
+  const tapsFor = (from: number, to: number): Taps => {
+    const key = `${from} ${to}`;
+    let taps = kept.get(key);
+    if (taps === undefined) {
+      taps = makeTaps(from, to, preprocessing.kernel);
+      const oldest = kept.keys().next();
+      if (kept.size >= KEPT_TAPS && !oldest.done) kept.delete(oldest.value);
+      kept.set(key, taps);
+    }
+    return taps;
+  };
+  return {
+    preprocessing,
+    kind: kernel.kind,
+    convert(image, options = {}) {
+      const channels = channelsOf(image);
+      const resized = options.resized ?? image;
+      const canvas = options.canvas ?? resized;
+      expectSize(resized, 'the size to resample to');
+      expectSize(canvas, 'the canvas');
+      if (resized.width > canvas.width || resized.height > canvas.height) {
+        throw new ScrimError(
+          'INVALID_ARGUMENT',
+          `the picture is ${resized.width}×${resized.height}, larger than the canvas of ${canvas.width}×${canvas.height}`,
+        );
+      }
+      const size = 3 * canvas.width * canvas.height;
+      const out = options.out ?? new Float32Array(size);
+      if (out.length !== size) {
+        throw new ScrimError('INVALID_ARGUMENT', `out has ${out.length} elements, expected ${size}`);
+      }
+      const planes = planesOf(out, preprocessing, canvas, resized);
+      const columns = tapsFor(image.width, resized.width);
+      const rows = tapsFor(image.height, resized.height);
+      const { order, mean, scale } = preprocessing;
+      const [first, second, third] = order === 'rgb' ? mean : [mean[2], mean[1], mean[0]];
+      kernel.begin({
+        sourceWidth: image.width,
+        channels,
+        width: resized.width,
+        taps: columns,
+        scale,
+        start: [-first * scale, -second * scale, -third * scale],
+        slots: rows.count,
+        bandRows: Math.min(BAND_ROWS, resized.height),
+      });
+      run(kernel, image.data, image.width * channels, rows, resized, canvas.width, planes);
+      return float32([1, 3, canvas.height, canvas.width], out);
+    },
+  };
+}
+
+/** Normalises one picture; {@link createPixelConverter} is for many. @throws as {@link PixelConverter.convert}. */
 export function imageToTensor(
   image: PixelSource,
   preprocessing: Preprocessing,
   options: PixelOptions = {},
 ): Tensor<'float32'> {
-  const canvas = options.canvas ?? image;
-  expectSize(canvas, 'the canvas');
-  const out = options.out ?? new Float32Array(3 * canvas.width * canvas.height);
-  writePixels(image, preprocessing, canvas, out);
-  return float32([1, 3, canvas.height, canvas.width], out);
-}
-
-/**
- * Normalises pictures of one canvas into a batch: [N, 3, canvas height, canvas width].
- * @throws ScrimError INVALID_ARGUMENT as {@link imageToTensor}, and for an empty list.
- */
-export function imagesToTensor(
-  images: readonly PixelSource[],
-  preprocessing: Preprocessing,
-  options: PixelOptions = {},
-): Tensor<'float32'> {
-  const first = images[0];
-  if (first === undefined) throw new ScrimError('INVALID_ARGUMENT', 'images is empty, expected at least one picture');
-  const canvas = options.canvas ?? first;
-  expectSize(canvas, 'the canvas');
-  const each = 3 * canvas.width * canvas.height;
-  const out = options.out ?? new Float32Array(each * images.length);
-  if (out.length !== each * images.length) throw wrongLength(out.length, each * images.length);
-  images.forEach((image, i) => {
-    writePixels(image, preprocessing, canvas, out.subarray(i * each, (i + 1) * each));
-  });
-  return float32([images.length, 3, canvas.height, canvas.width], out);
+  return createPixelConverter(preprocessing).convert(image, options);
 }
 
 /**
  * The picture that a normalised tensor stands for: the inverse of {@link imageToTensor}, values rounded and clamped.
  * @throws ScrimError INVALID_ARGUMENT unless `input` is [N, 3, H, W] and `index` below N.
  */
-export function tensorToImage(
-  input: Tensor<'float32'>,
-  preprocessing: Preprocessing,
-  index = 0,
-): { width: number; height: number; data: Uint8Array } {
+export function tensorToImage(input: Tensor<'float32'>, preprocessing: Preprocessing, index = 0): RgbImage {
   const [batch = 0, channels, height = 0, width = 0] = input.shape;
   if (input.shape.length !== 4 || channels !== 3 || !(index >= 0 && index < batch)) {
     throw new ScrimError(
       'INVALID_ARGUMENT',
-      `input is [${input.shape.join(', ')}] and index ${index}, expected [N, 3, H, W]`,
+      `input is [${input.shape.join(', ')}] and index ${index}, expected [N, 3, H, W] and an index below N`,
     );
   }
   const plane = width * height;
@@ -98,84 +141,52 @@ export function tensorToImage(
   return { width, height, data };
 }
 
-function writePixels(image: PixelSource, preprocessing: Preprocessing, canvas: Size, out: Float32Array): void {
-  const channels = channelsOf(image);
-  const { width, height, data } = image;
-  if (width > canvas.width || height > canvas.height) {
-    throw new ScrimError(
-      'INVALID_ARGUMENT',
-      `the picture is ${width}×${height}, larger than the canvas of ${canvas.width}×${canvas.height}`,
-    );
-  }
+/** The planes of red, green and blue in `out`, filled with the canvas colour where the picture won't cover them. */
+function planesOf(out: Float32Array, { order, mean, scale, fill }: Preprocessing, canvas: Size, covered: Size) {
   const plane = canvas.width * canvas.height;
-  if (out.length !== 3 * plane) throw wrongLength(out.length, 3 * plane);
-
-  const { order, mean, scale, fill } = preprocessing;
-  const planes: Float32Array[] = [];
-  const tables: Float32Array[] = [];
-  for (let colour = 0; colour < 3; colour++) {
-    const channel = order === 'rgb' ? colour : 2 - colour;
-    planes.push(out.subarray(channel * plane, (channel + 1) * plane));
-    tables.push(Float32Array.from({ length: 256 }, (_, value) => (value - mean[channel]!) * scale));
-    if (width < canvas.width || height < canvas.height) {
-      planes[colour]!.fill((fill[colour]! - mean[channel]!) * scale);
-    }
-  }
-
-  if (width === canvas.width) {
-    writeRun(data, channels, 0, width * height, planes, tables, 0);
-  } else {
-    for (let y = 0; y < height; y++) {
-      writeRun(data, channels, y * width * channels, width, planes, tables, y * canvas.width);
-    }
-  }
+  return fill.map((colour, i) => {
+    const channel = order === 'rgb' ? i : 2 - i;
+    const values = out.subarray(channel * plane, (channel + 1) * plane);
+    if (covered.width < canvas.width || covered.height < canvas.height) values.fill((colour - mean[channel]!) * scale);
+    return values;
+  });
 }
 
-/** Writes `count` pixels that start at byte `from` of `data` to the three planes, from their element `at` on. */
-function writeRun(
+/** Makes every output row, band by band; slot `row mod count` holds a source row, read when it is first needed. */
+function run(
+  kernel: PixelKernel,
   data: Uint8Array | Uint8ClampedArray,
-  channels: 3 | 4,
-  from: number,
-  count: number,
+  rowBytes: number,
+  rows: Taps,
+  resized: Size,
+  pitch: number,
   planes: readonly Float32Array[],
-  tables: readonly Float32Array[],
-  at: number,
 ): void {
-  const [red, green, blue] = planes as [Float32Array, Float32Array, Float32Array];
-  const [reds, greens, blues] = tables as [Float32Array, Float32Array, Float32Array];
-  let i = from;
-  let p = at;
-  const end = at + count;
-  if (channels === 3 && (data.byteOffset + from) % 4 === 0) {
-    const groups = count >>> 2;
-    const words = new Uint32Array(data.buffer, data.byteOffset + from, 3 * groups);
-    for (let w = 0; w < words.length; w += 3, p += 4) {
-      // Little-endian, as every platform that JavaScript runs on: R0 G0 B0 R1 | G1 B1 R2 G2 | B2 R3 G3 B3.
-      const x = words[w]!;
-      const y = words[w + 1]!;
-      const z = words[w + 2]!;
-      red[p] = reds[x & 255]!;
-      green[p] = greens[(x >>> 8) & 255]!;
-      blue[p] = blues[(x >>> 16) & 255]!;
-      red[p + 1] = reds[x >>> 24]!;
-      green[p + 1] = greens[y & 255]!;
-      blue[p + 1] = blues[(y >>> 8) & 255]!;
-      red[p + 2] = reds[(y >>> 16) & 255]!;
-      green[p + 2] = greens[y >>> 24]!;
-      blue[p + 2] = blues[z & 255]!;
-      red[p + 3] = reds[(z >>> 8) & 255]!;
-      green[p + 3] = greens[(z >>> 16) & 255]!;
-      blue[p + 3] = blues[z >>> 24]!;
+  const holds = new Int32Array(rows.count).fill(-1);
+  const slots = new Array<number>(rows.count);
+  for (let y = 0; y < resized.height; y += BAND_ROWS) {
+    const height = Math.min(BAND_ROWS, resized.height - y);
+    for (let row = 0; row < height; row++) {
+      const start = rows.starts[y + row]!;
+      for (let t = 0; t < rows.count; t++) {
+        const slot = (start + t) % rows.count;
+        slots[t] = slot;
+        if (holds[slot] !== start + t) {
+          kernel.read(data, (start + t) * rowBytes, slot);
+          holds[slot] = start + t;
+        }
+      }
+      kernel.combine(slots, rows.weights, (y + row) * rows.count, row);
     }
-    i += 12 * groups;
+    planes.forEach((plane, i) => {
+      const band = kernel.band(i, height);
+      if (resized.width === pitch && kernel.pitch === pitch) {
+        plane.set(band, y * pitch);
+      } else {
+        for (let row = 0; row < height; row++) {
+          plane.set(band.subarray(row * kernel.pitch, row * kernel.pitch + resized.width), (y + row) * pitch);
+        }
+      }
+    });
   }
-  for (; p < end; p++, i += channels) {
-    red[p] = reds[data[i]!]!;
-    green[p] = greens[data[i + 1]!]!;
-    blue[p] = blues[data[i + 2]!]!;
-  }
-}
-
-function wrongLength(length: number, expected: number): ScrimError {
-  return new ScrimError('INVALID_ARGUMENT', `out has ${length} elements, expected ${expected}`);
 }
