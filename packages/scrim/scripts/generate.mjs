@@ -1,9 +1,10 @@
-// Regenerates what is generated and committed: the protobuf codecs in src/*/gen.
+// Regenerates what is generated and committed in src/*/gen: the protobuf codecs and the WebAssembly kernels.
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { compileReleaseKernel, embedReleaseKernel } from '../assembly/compile-release-kernel.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 const bin = (name) => fileURLToPath(new URL(`../../../node_modules/.bin/${name}`, import.meta.url));
@@ -37,3 +38,5 @@ try {
 } finally {
   rmSync(temporary, { recursive: true, force: true });
 }
+
+writeFileSync(join(root, 'src/noise/gen/release-kernel.ts'), embedReleaseKernel(await compileReleaseKernel()));
