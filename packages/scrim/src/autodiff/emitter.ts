@@ -13,6 +13,12 @@ import type { Dimension, ValueType } from '../onnx/value-info.js';
 import { type DataType, int64, type Tensor, tensor } from '../tensor.js';
 import { areFixed, isFixed, type Size } from './size.js';
 
+/** One axis of a forward value. */
+export interface AxisOf {
+  readonly value: string;
+  readonly axis: number;
+}
+
 /** Builder of backward nodes over one graph. */
 export class Emitter {
   readonly graph: Graph;
@@ -151,6 +157,11 @@ export class Emitter {
     return this.op('ConstantOfShape', [this.shapeOf(value)], { value: floatTensor(this.dtype(value), [1], [0]) });
   }
 
+  /** Zeros of these sizes, in the element type of the forward value `like`. */
+  zeros(sizes: readonly Size[], like: string): string {
+    return this.op('ConstantOfShape', [this.vector(sizes)], { value: floatTensor(this.dtype(like), [1], [0]) });
+  }
+
   // Sizes.
 
   /** The int64 vector of these sizes. */
@@ -266,7 +277,7 @@ export class Emitter {
   reshape(x: string, sizes: readonly Size[]): string {
     const unknown = sizes.filter((size) => !isFixed(size));
     // One size may be left to the runtime, unless an empty tensor makes it ambiguous.
-    if (unknown.length === 1 && !sizes.includes(0)) {
+    if (unknown.length === 1 && !sizes.includes(0) && !sizes.includes(-1)) {
       return this.op('Reshape', [x, this.ints(sizes.map((size) => (isFixed(size) ? size : -1)))]);
     }
     return this.op('Reshape', [x, this.vector(sizes)]);
@@ -371,21 +382,23 @@ export class Emitter {
   }
 
   /**
-   * Undoes broadcasting: sums `gradient`, which has the shape of the forward value `from`, to the shape of the forward
-   * value `to`. Where only the run can tell whether an axis of `to` was stretched from 1 to r·d, the axis is split into
-   * [r, d] and summed over r, which is right in both cases.
+   * Undoes broadcasting: sums `gradient` to the shape of the forward value `to`. `from` is the shape the gradient has:
+   * that of a forward value, or one put together from axes of several. Where only the run can tell whether an axis of
+   * `to` was stretched from 1 to r·d, the axis is split into [r, d] and summed over r, which is right in both cases.
    */
-  reduceTo(gradient: string, from: string, to: string): string {
-    const source = this.dims(from);
+  reduceTo(gradient: string, from: string | readonly AxisOf[], to: string): string {
+    const axes: readonly AxisOf[] =
+      typeof from === 'string' ? this.dims(from).map((_, axis) => ({ value: from, axis })) : from;
     const target = this.dims(to);
-    const lead = source.length - target.length;
+    const lead = axes.length - target.length;
     const sure: number[] = [];
     const unsure: number[] = [];
     target.forEach((dimension, i) => {
-      const wide = source[lead + i] as Dimension;
+      const { value, axis } = axes[lead + i] as AxisOf;
+      const wide = this.dims(value)[axis] as Dimension;
       if (dimension === wide && dimension !== '') return;
       if (dimension === 1) sure.push(lead + i);
-      else if (typeof dimension === 'string' && wide !== 1) unsure.push(lead + i);
+      else if (typeof dimension === 'string' && wide !== 1 && !(value === to && axis === i)) unsure.push(lead + i);
     });
     const leading = Array.from({ length: lead }, (_, i) => i);
     if (unsure.length === 0) {
@@ -394,19 +407,62 @@ export class Emitter {
       return sure.length === 0 ? summed : this.reshapeLike(summed, to);
     }
     const split: Size[] = [];
-    const axes: number[] = [];
-    source.forEach((_, axis) => {
-      const size = this.size(from, axis);
-      if (unsure.includes(axis)) {
-        const narrow = this.size(to, axis - lead);
-        axes.push(split.length);
+    const summed: number[] = [];
+    axes.forEach(({ value, axis }, i) => {
+      const size = this.size(value, axis);
+      if (unsure.includes(i)) {
+        const narrow = this.size(to, i - lead);
+        summed.push(split.length);
         split.push(this.over(size, narrow), narrow);
       } else {
-        if (axis < lead || sure.includes(axis)) axes.push(split.length);
+        if (i < lead || sure.includes(i)) summed.push(split.length);
         split.push(size);
       }
     });
-    return this.reshapeLike(this.reduceSum(this.reshape(gradient, split), axes, false), to);
+    return this.reshapeLike(this.reduceSum(this.reshape(gradient, split), summed, false), to);
+  }
+
+  /**
+   * Inserts `step` − 1 zeros between neighbours along one axis: n elements become (n − 1)·step + 1. `sizes` are x's.
+   */
+  spread(x: string, sizes: readonly Size[], axis: number, step: number): string {
+    if (step === 1) return x;
+    const columns = this.reshape(x, [...sizes.slice(0, axis + 1), 1, ...sizes.slice(axis + 1)]);
+    const padded = this.padAxis(columns, sizes.length + 1, axis + 1, 0, step - 1);
+    const merged = sizes.map((size, i) => (i === axis ? this.times(size, step) : size));
+    return this.slice(this.reshape(padded, merged), [axis], [0], [1 - step]);
+  }
+
+  /**
+   * Applies a matrix along one axis: result[…, d, …] = Σ_o matrix[d, o]·x[…, o, …]. `sizes` are x's, `size` is the
+   * number of rows of the matrix.
+   */
+  alongAxis(x: string, sizes: readonly Size[], axis: number, matrix: string, size: Size): string {
+    const rank = sizes.length;
+    if (axis === rank - 1) return this.op('MatMul', [x, this.transpose(matrix, [1, 0])]);
+    if (axis === rank - 2) return this.op('MatMul', [matrix, x]);
+    const flat = [this.product(sizes.slice(0, axis)), sizes[axis] as Size, this.product(sizes.slice(axis + 1))];
+    const mapped = this.op('MatMul', [matrix, this.reshape(x, flat)]);
+    return this.reshape(
+      mapped,
+      sizes.map((given, i) => (i === axis ? size : given)),
+    );
+  }
+
+  /** The identity matrix of a size, in the element type of the forward value `like`. */
+  identity(size: Size, like: string): string {
+    const zeros = this.op('ConstantOfShape', [this.vector([size, size])], {
+      value: floatTensor(this.dtype(like), [1], [0]),
+    });
+    return this.op('EyeLike', [zeros]);
+  }
+
+  /** The int64 vector 0, 1, …, size − 1. */
+  iota(size: Size): string {
+    if (isFixed(size)) return this.ints(Array.from({ length: size }, (_, i) => i));
+    const scalarInt = (value: number): string =>
+      this.constant({ dtype: 'int64', shape: [], data: BigInt64Array.of(BigInt(value)) }, 'int');
+    return this.op('Range', [scalarInt(0), this.squeeze(size.value, [0]), scalarInt(1)]);
   }
 }
 

@@ -2,9 +2,33 @@
 import type { GradientRule, GuardedRule, RuleTable } from '../rule.js';
 import { ACTIVATION } from './activation.js';
 import { ARITHMETIC } from './arithmetic.js';
+import { CONVOLUTION } from './conv.js';
+import { GATHERING } from './gathering.js';
+import { LAYOUT } from './layout.js';
+import { MATRIX } from './matrix.js';
+import { NORMALIZATION } from './normalization.js';
+import { POOLING } from './pooling.js';
+import { REDUCTION } from './reduction.js';
+import { RESIZE } from './resize.js';
+import { SLICING } from './slicing.js';
+import { SOFTMAX } from './softmax.js';
 import { UNARY } from './unary.js';
 
-const FAMILIES: readonly RuleTable[] = [ARITHMETIC, UNARY, ACTIVATION];
+const FAMILIES: readonly RuleTable[] = [
+  ARITHMETIC,
+  UNARY,
+  ACTIVATION,
+  SOFTMAX,
+  REDUCTION,
+  LAYOUT,
+  SLICING,
+  GATHERING,
+  MATRIX,
+  CONVOLUTION,
+  POOLING,
+  NORMALIZATION,
+  RESIZE,
+];
 
 /** Rules by operator. */
 export const RULES: ReadonlyMap<string, GradientRule | GuardedRule> = new Map(
