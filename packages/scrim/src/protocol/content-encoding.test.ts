@@ -10,13 +10,13 @@ const decompress = { gzip: gunzipSync, deflate: inflateSync };
 describe.each(['gzip', 'deflate'] as const)('%s', (encoding) => {
   it('agrees with zlib both ways', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.uint8Array({ maxLength: 300_000, size: 'max' }), fc.nat(100), async (bytes, cut) => {
+      fc.asyncProperty(fc.uint8Array({ maxLength: 200_000, size: 'max' }), fc.nat(100), async (bytes, cut) => {
         const parts = [bytes.subarray(0, cut), bytes.subarray(cut)];
         const encoded = await encodeContent(parts, encoding);
         expect(decompress[encoding](encoded).equals(bytes)).toBe(true);
         expect(Buffer.from(await decodeContent(compress[encoding](bytes), encoding)).equals(bytes)).toBe(true);
       }),
-      { seed: 8, numRuns: 20 },
+      { seed: 8, numRuns: 8 },
     );
   });
 
@@ -65,7 +65,7 @@ describe.each(['gzip', 'deflate'] as const)('%s', (encoding) => {
           }
         }
       }),
-      { seed: 9, numRuns: 200 },
+      { seed: 9, numRuns: 100 },
     );
   });
 });

@@ -108,7 +108,7 @@ describe.each(Object.keys(DTYPE_OF) as Datatype[])('%s', (datatype) => {
         const body = encodeInferResponse(response, binary);
         expect(decodeInferResponse(joinBody(body), options(body))).toEqual(response);
       }),
-      { seed: 5, numRuns: 100 },
+      { seed: 5, numRuns: 60 },
     );
   };
 
@@ -134,7 +134,7 @@ describe.each(Object.keys(DTYPE_OF) as Datatype[])('%s', (datatype) => {
         const bytes = encodeMessage(pb.ModelInferResponseSchema, inferResponseToMessage(response));
         expect(inferResponseFromMessage(decodeMessage(pb.ModelInferResponseSchema, bytes))).toEqual(response);
       }),
-      { seed: 6, numRuns: 100 },
+      { seed: 6, numRuns: 60 },
     );
   });
 });
@@ -175,7 +175,7 @@ describe('a request', () => {
         expect(overHttp(request)).toEqual({ ...sent, binaryOutputs: true });
         expect(overGrpc(request)).toEqual(request);
       }),
-      { seed: 7, numRuns: 300 },
+      { seed: 7, numRuns: 150 },
     );
   });
 

@@ -11,7 +11,7 @@ import type { Datatype } from './datatype.js';
 import { shortestFloat32 } from './float32-text.js';
 import { DataType, type ModelConfig, ModelConfigSchema, type ModelInput } from './gen/model_config_pb.js';
 import type { JsonValue } from './json-value.js';
-import type { Limits } from './limits.js';
+import { createLimits, type Limits } from './limits.js';
 import type { ModelMetadata, TensorMetadata } from './metadata.js';
 import { parseTextFormat } from './text-format-reader.js';
 import { formatText } from './text-format-writer.js';
@@ -33,6 +33,8 @@ const DATATYPES: Readonly<Partial<Record<DataType, Datatype>>> = {
   [DataType.TYPE_BF16]: 'BF16',
 };
 
+const CONFIG_LIMITS: Limits = createLimits({ maxBytes: 2 ** 20 });
+
 /** The protocol's element type for one of a configuration; undefined for TYPE_INVALID and numbers without a name. */
 export function datatypeOfConfig(type: DataType): Datatype | undefined {
   return DATATYPES[type];
@@ -45,13 +47,14 @@ export function configTypeOf(datatype: Datatype): DataType {
 
 /**
  * Reads config.pbtxt.
+ * @param options default: named 'config.pbtxt', at most 1 MiB and otherwise the default limits
  * @throws ScrimError INVALID_DATA with line and column; LIMIT_EXCEEDED.
  */
 export function parseModelConfig(
   text: string,
   options: { readonly what?: string; readonly limits?: Limits } = {},
 ): ModelConfig {
-  return parseTextFormat(ModelConfigSchema, text, { what: 'config.pbtxt', ...options });
+  return parseTextFormat(ModelConfigSchema, text, { what: 'config.pbtxt', limits: CONFIG_LIMITS, ...options });
 }
 
 /** The canonical text of a configuration, which {@link parseModelConfig} reads back the same. */

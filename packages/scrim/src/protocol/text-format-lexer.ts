@@ -24,7 +24,7 @@ const NAME = /[A-Za-z_][A-Za-z0-9_]*/y;
 const HEX = /0[xX][0-9A-Fa-f]+/y;
 const OCTAL = /0[0-7]+/y;
 const FLOAT = /(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[fF]?/y;
-const SPACE = /(?:[ \n\t\v\f\r]+|#[^\n]*)+/y;
+const SPACE = ' \n\t\v\f\r';
 const SYMBOLS = '{}<>[]:,;-/.';
 const ESCAPES: Readonly<Record<string, number>> = {
   a: 7,
@@ -84,13 +84,7 @@ export class TextFormatLexer {
   }
 
   #scan(): Token {
-    const space = this.#match(SPACE);
-    if (space !== undefined) {
-      for (let at = space.indexOf('\n'); at >= 0; at = space.indexOf('\n', at + 1)) {
-        this.#line++;
-        this.#lineStart = this.#position - space.length + at + 1;
-      }
-    }
+    this.#skipSpace();
     const place = { line: this.#line, column: this.#position - this.#lineStart + 1 };
     const character = this.#text[this.#position];
     if (character === undefined) return { kind: 'end', text: '', ...place };
@@ -102,6 +96,25 @@ export class TextFormatLexer {
     if (!SYMBOLS.includes(character)) this.fail('a character that has no meaning here', place);
     this.#position++;
     return { kind: 'symbol', text: character, ...place };
+  }
+
+  /** Passes white space and comments. By hand, as a pattern over both takes stack for each round. */
+  #skipSpace(): void {
+    for (;;) {
+      const character = this.#text[this.#position];
+      if (character === undefined) return;
+      if (character === '#') {
+        const end = this.#text.indexOf('\n', this.#position);
+        this.#position = end < 0 ? this.#text.length : end;
+        continue;
+      }
+      if (!SPACE.includes(character)) return;
+      this.#position++;
+      if (character === '\n') {
+        this.#line++;
+        this.#lineStart = this.#position;
+      }
+    }
   }
 
   #match(pattern: RegExp): string | undefined {

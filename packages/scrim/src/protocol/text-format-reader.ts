@@ -262,6 +262,7 @@ class TextFormatReader {
     const first = lexer.peek();
     const parts: Uint8Array[] = [];
     for (let token = lexer.peek(); token.kind === 'string'; token = lexer.peek()) {
+      checkLimit(this.#limits, 'maxValues', ++this.#values, this.#what, 'values or more');
       parts.push(token.bytes ?? new Uint8Array(0));
       lexer.take();
     }

@@ -225,6 +225,11 @@ parameters {
     expect(refusal(() => parseModelConfig('input { dims: [1,2,3,4,5] }', { limits: many })).code).toBe(
       'LIMIT_EXCEEDED',
     );
+    // A pattern over white space and comments used to run out of stack on this.
+    const long = `${'#\n'.repeat(2 ** 21)}name: "m"`;
+    expect(formatText(ModelConfigSchema, parseTextFormat(ModelConfigSchema, long))).toBe('name: "m"\n');
+    expect(refusal(() => parseModelConfig(long)).code).toBe('LIMIT_EXCEEDED');
+    expect(refusal(() => parseModelConfig('name: "" "" "" "" "" ""', { limits: many })).code).toBe('LIMIT_EXCEEDED');
     expect(refusal(() => parseModelConfig(' '.repeat(11), { limits: createLimits({ maxBytes: 10 }) })).code).toBe(
       'LIMIT_EXCEEDED',
     );
