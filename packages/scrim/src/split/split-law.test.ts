@@ -120,13 +120,17 @@ async function runSplit(
   return runOnnx(tail.encode(), await runOnnx(head.encode(), feeds, optimize), optimize);
 }
 
-function bits(tensors: Record<string, Tensor>): Record<string, unknown> {
-  return Object.fromEntries(
-    Object.entries(tensors).map(([name, { data, ...rest }]) => [
-      name,
-      { ...rest, data: new Uint8Array((data as Float32Array).slice().buffer) },
-    ]),
-  );
+/** Outputs whose bits differ, with what they are called and how large they are. */
+function differences(a: Record<string, Tensor>, b: Record<string, Tensor>): string[] {
+  const bytes = ({ data }: Tensor): Buffer =>
+    Buffer.from((data as Float32Array).buffer, 0, (data as Float32Array).byteLength);
+  expect(Object.keys(a)).toEqual(Object.keys(b));
+  return Object.entries(a).flatMap(([name, value]) => {
+    const other = b[name] as Tensor;
+    return String(value.shape) === String(other.shape) && bytes(value).equals(bytes(other))
+      ? []
+      : [`${name} [${value.shape}]`];
+  });
 }
 
 describe('tail after head', () => {
@@ -138,20 +142,12 @@ describe('tail after head', () => {
         const graph = randomGraph(steps, inputs, outputs);
         const before = graph.encode();
         const feeds = feedsOf(graph);
-        const whole = bits(await runOnnx(before, feeds));
+        const whole = await runOnnx(before, feeds);
         for (const cut of listCuts(graph, { maxTensors: 4 })) {
           cuts++;
           if (cut.tensors.length > 1) several++;
-          expect(
-            bits(
-              await runSplit(
-                graph,
-                cut.tensors.map(({ name }) => name),
-                feeds,
-                'none',
-              ),
-            ),
-          ).toEqual(whole);
+          const names = cut.tensors.map(({ name }) => name);
+          expect(differences(await runSplit(graph, names, feeds, 'none'), whole), cut.name).toEqual([]);
         }
         expect(graph.encode()).toEqual(before);
       }),

@@ -42,7 +42,7 @@ export interface SplitReport {
   readonly outputs: readonly CutTensor[];
   /** Nodes between inputs and outputs. */
   readonly nodes: number;
-  /** Floating-point operations of one run, as far as they could be counted. */
+  /** Floating-point operations of these nodes in one run, as far as they could be counted. */
   readonly flops: number;
   /** Operators whose operations could not be counted, with how many nodes each: unknown ones or with symbolic sizes. */
   readonly uncounted: Readonly<Record<string, number>>;
@@ -58,12 +58,17 @@ export function splitReport(graph: Graph, options: ListCutsOptions = {}): SplitR
   const flops = countFlops(graph, types);
   const { nodes, activations } = findActivations(graph);
   const uncounted: Record<string, number> = {};
-  for (const { opType } of flops.uncounted) uncounted[opType] = (uncounted[opType] ?? 0) + 1;
+  let total = 0;
+  for (const node of nodes) {
+    const count = flops.of(node);
+    if (count === undefined) uncounted[node.opType] = (uncounted[node.opType] ?? 0) + 1;
+    else total += count;
+  }
   return {
     inputs: graph.inputNames.map((name) => describeTensor(name, types)),
     outputs: graph.outputNames.map((name) => describeTensor(name, types)),
     nodes: nodes.length,
-    flops: flops.total,
+    flops: total,
     uncounted,
     cuts: rankCuts(listCuts(graph, options)),
     reach: graph.inputNames.flatMap((input): InputReach[] => {
