@@ -13,9 +13,15 @@ import { RunQueue } from './run-queue.js';
  * Makes an engine over `backend`.
  * @param width Runs handed to the backend at a time: 1 where it shares this thread, 2 where it has its own (the next
  * input is copied while the last one is computed). The rest waits here, uncopied.
+ * @param defer See {@link RunQueue}: for a backend that blocks this thread and gives the event loop no turn itself.
  */
-export function createQueuedEngine(backend: Backend, identity: BackendIdentity, width: number): Engine {
-  return new QueuedEngine(backend, identity, width);
+export function createQueuedEngine(
+  backend: Backend,
+  identity: BackendIdentity,
+  width: number,
+  defer?: (step: () => void) => void,
+): Engine {
+  return new QueuedEngine(backend, identity, new RunQueue(width, defer));
 }
 
 class QueuedEngine implements Engine {
@@ -27,12 +33,12 @@ class QueuedEngine implements Engine {
   readonly #sessions = new Set<QueuedSession>();
   #closing: Promise<void> | undefined;
 
-  constructor(backend: Backend, identity: BackendIdentity, width: number) {
+  constructor(backend: Backend, identity: BackendIdentity, queue: RunQueue) {
     this.description = identity.description;
     this.executionProvider = identity.executionProvider;
     this.threads = identity.threads;
     this.#backend = backend;
-    this.#queue = new RunQueue(width);
+    this.#queue = queue;
   }
 
   async load(model: Uint8Array, options: LoadOptions = {}): Promise<Session> {

@@ -10,13 +10,14 @@ import type { Engine } from '../engine/engine.js';
 import { checkThreads, createQueuedEngine } from '../engine/queued-engine.js';
 import { RemoteBackend } from '../engine/remote-backend.js';
 import { ScrimError } from '../errors.js';
+import { nextTask } from './next-task.js';
 import { startWebRuntime, type WebExecutionProvider, type WebRuntimeSettings } from './ort-web-runtime.js';
 
 /** How an engine for the browser is made. */
 export interface WebEngineOptions {
   /**
-   * 'auto' (default): WebGPU if navigator.gpu gives an adapter and onnxruntime-web starts on it, else WebAssembly;
-   * the engine's description says which and why. A name asks for that one and fails without it.
+   * 'auto' (default): WebGPU if navigator.gpu gives an adapter that is no software one and onnxruntime-web starts on
+   * it, else WebAssembly; the engine's description says which and why. A name asks for that one and fails without it.
    */
   readonly executionProvider?: 'auto' | WebExecutionProvider;
   /** WebAssembly threads, 1 to 1024; default by the processors. A page that is not cross-origin isolated gets 1. */
@@ -28,7 +29,7 @@ export interface WebEngineOptions {
   readonly wasmPaths?: string;
   /**
    * True (default where Worker exists): runs are made in a Web Worker. False: on this thread, which WebAssembly
-   * blocks while it runs. A function makes the worker, for bundlers that need to see `new Worker(...)` in the page's
+   * blocks during each run. A function makes the worker, for bundlers that need to see `new Worker(...)` in the page's
    * own code; it must run ort-web-worker.js as a module.
    */
   readonly worker?: boolean | (() => Worker);
@@ -59,7 +60,7 @@ export async function createWebEngine(options: WebEngineOptions = {}): Promise<E
   };
   if (worker === false) {
     const { backend, identity } = await startWebRuntime(settings);
-    return createQueuedEngine(backend, identity, 1);
+    return createQueuedEngine(backend, identity, 1, nextTask);
   }
   if (worker === true && !hasWorkers()) {
     throw new ScrimError('UNSUPPORTED', 'worker is true, but there are no Web Workers here; use worker: false');

@@ -37,19 +37,20 @@ const WASM_FILES: Readonly<Record<WebExecutionProvider, string>> = {
 export async function startWebRuntime(
   settings: WebRuntimeSettings,
 ): Promise<{ readonly backend: Backend; readonly identity: BackendIdentity }> {
-  if (settings.executionProvider === 'wasm') return startProvider('wasm', settings, []);
-  const lacking = await whyNoWebGpu();
+  const { executionProvider } = settings;
+  if (executionProvider === 'wasm') return startProvider('wasm', settings, []);
+  const lacking = await whyNoWebGpu(executionProvider === 'webgpu');
   if (lacking === undefined) {
     try {
       return await startProvider('webgpu', settings, []);
     } catch (error) {
-      if (settings.executionProvider === 'webgpu') throw error;
+      if (executionProvider === 'webgpu') throw error;
       return startProvider('wasm', settings, [(error as Error).message]);
     }
   }
-  if (settings.executionProvider === 'auto') return startProvider('wasm', settings, [lacking]);
+  if (executionProvider === 'auto') return startProvider('wasm', settings, [`no webgpu: ${lacking}`]);
   throw new ScrimError('UNSUPPORTED', `execution provider "webgpu" can't start here: ${lacking}`, {
-    details: { executionProvider: 'webgpu' },
+    details: { executionProvider },
   });
 }
 
@@ -89,11 +90,13 @@ async function startProvider(
   try {
     await probe(backend, threads);
   } catch (error) {
-    throw ScrimError.from(
-      error instanceof ScrimError ? new Error(error.message.replace(/^.*can't load the model: /, '')) : error,
+    const reason = error instanceof Error ? error.message.replace(/^.*can't load the model: /, '') : String(error);
+    const from =
+      settings.wasmUrl === undefined ? '' : `; ${WASM_FILES[executionProvider]} is expected in ${settings.wasmUrl}`;
+    throw new ScrimError(
       'UNSUPPORTED',
-      `execution provider "${executionProvider}" of onnxruntime-web can't start here`,
-      { executionProvider },
+      `execution provider "${executionProvider}" of onnxruntime-web can't start here: ${reason}${from}`,
+      { details: { executionProvider }, cause: error },
     );
   }
   const where = `${threads} ${threads === 1 ? 'thread' : 'threads'}, ${settings.thread}`;
@@ -102,12 +105,19 @@ async function startProvider(
   return { backend, identity: { description, executionProvider, threads } };
 }
 
-/** Why WebGPU can't be used here; undefined if it can. */
-async function whyNoWebGpu(): Promise<string | undefined> {
-  const gpu = (globalThis.navigator as { gpu?: { requestAdapter(): Promise<unknown> } } | undefined)?.gpu;
-  if (gpu === undefined) return 'no webgpu: there is no navigator.gpu';
+interface Adapter {
+  readonly isFallbackAdapter?: boolean;
+  readonly info?: { readonly isFallbackAdapter?: boolean };
+}
+
+/** Why WebGPU can't be used here; undefined if it can. A GPU drawn in software is slower than WebAssembly. */
+async function whyNoWebGpu(allowSoftware: boolean): Promise<string | undefined> {
+  const gpu = (globalThis.navigator as { gpu?: { requestAdapter(): Promise<Adapter | null> } } | undefined)?.gpu;
+  if (gpu === undefined) return 'there is no navigator.gpu';
   const adapter = await gpu.requestAdapter().catch(() => null);
-  return adapter ? undefined : 'no webgpu: navigator.gpu gives no adapter';
+  if (adapter === null) return 'navigator.gpu gives no adapter';
+  const isSoftware = adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter ?? false;
+  return isSoftware && !allowSoftware ? 'the only adapter is a software one' : undefined;
 }
 
 /**
