@@ -1,0 +1,79 @@
+/** Kubernetes data management as a library: `connect`, `new KubeClient(connection)`, then one function per command. */
+import { dumpYaml } from '@kubernetes/client-node';
+import type { Manifest } from './kube/kinds.js';
+
+export type { DataopsEvent, DataopsStep } from './events.js';
+export {
+  type CloneJupyterLabOptions,
+  type CreateJupyterLabOptions,
+  cloneJupyterLab,
+  createJupyterLab,
+  createJupyterLabSnapshot,
+  DEFAULT_JUPYTERLAB_IMAGE,
+  deleteJupyterLab,
+  listJupyterLabSnapshots,
+  listJupyterLabs,
+  restoreJupyterLabSnapshot,
+  type WorkspaceInfo,
+  type WorkspaceResult,
+  type WorkspaceSettings,
+} from './jupyterlab.js';
+export { KubeClient } from './kube/client.js';
+export { type Connection, type ConnectOptions, connect } from './kube/connection.js';
+export { KINDS, type Kind, type KindMap, type Manifest } from './kube/kinds.js';
+export type { ExtraMount } from './manifests/jupyterlab.js';
+export type { ContainerResources } from './manifests/resources.js';
+export { OPERATION_ANNOTATION, type OperationOptions } from './operation.js';
+export { hashJupyterPassword } from './password.js';
+export { type RestoreResult, type RestoreVolumeSnapshotOptions, restoreVolumeSnapshot } from './restore.js';
+export {
+  createCaConfigMap,
+  createS3Secret,
+  DEFAULT_TRANSFER_IMAGE,
+  deleteCaConfigMap,
+  deleteS3Job,
+  deleteS3Secret,
+  getS3Bucket,
+  getS3Object,
+  type JobStatus,
+  putS3Bucket,
+  putS3Object,
+  type S3JobResult,
+  type S3TransferOptions,
+  showS3Job,
+  waitForS3Job,
+} from './s3.js';
+export {
+  type CreateVolumeSnapshotOptions,
+  createVolumeSnapshot,
+  deleteVolumeSnapshot,
+  listVolumeSnapshots,
+  type VolumeSnapshotInfo,
+  type WithManifests,
+} from './snapshots.js';
+export {
+  type CreateTritonServerOptions,
+  createTritonServer,
+  DEFAULT_TRITON_IMAGE,
+  deleteTritonServer,
+  listTritonServers,
+  type TritonEndpoints,
+  type TritonInfo,
+  type TritonResult,
+} from './triton.js';
+export {
+  type CloneVolumeOptions,
+  type CreateVolumeOptions,
+  cloneVolume,
+  createVolume,
+  type DeleteVolumeOptions,
+  deleteVolume,
+  listVolumes,
+  type VolumeInfo,
+  type VolumeResult,
+} from './volumes.js';
+
+/** Manifests as the YAML documents kubectl reads, separated by '---'. */
+export function manifestsYaml(manifests: readonly Manifest[]): string {
+  return manifests.map((manifest) => dumpYaml(manifest, { noRefs: true, lineWidth: -1 }).trimEnd()).join('\n---\n');
+}

@@ -1,0 +1,353 @@
+/**
+ * Puts a volume back to a snapshot without a moment in which its data exists nowhere.
+ *
+ * A claim cannot change its volume, so the steps are: provision a new volume from the snapshot under another name;
+ * keep both volumes (reclaim policy Retain); remove both claims; make the claim again, with the labels, class and
+ * access modes it had, bound to the new volume; only then let the old volume go. A journal on the new volume lets an
+ * interrupted restore be finished by running it again; a failing one binds the claim to its old volume again.
+ * Where NetApp Trident offers TridentActionSnapshotRestore, the volume is put back in place instead.
+ */
+import type { V1PersistentVolumeClaim } from '@kubernetes/client-node';
+import { ScrimError } from 'scrim';
+import type { KubeClient } from './kube/client.js';
+import { type ClaimSpec, claimManifest } from './manifests/volume.js';
+import { checkName, labelValue, largerQuantity, shorten, uniqueSuffix } from './naming.js';
+import { Operation, type OperationOptions, requestDigest, runOperation } from './operation.js';
+import { readSnapshot } from './snapshots.js';
+import { refuseInUse } from './volumes.js';
+import { waitForClaim } from './waiting.js';
+
+const RESTORE_LABEL = 'scrim.dev/restore';
+const JOURNAL_ANNOTATION = 'scrim.dev/restore-journal';
+const POLICY_ANNOTATION = 'scrim.dev/reclaim-policy';
+const TRIDENT_DRIVER = 'csi.trident.netapp.io';
+
+/** Arguments of {@link restoreVolumeSnapshot}. */
+export interface RestoreVolumeSnapshotOptions extends OperationOptions {
+  readonly snapshotName: string;
+  /** Keeps the volume that was replaced, released, with reclaim policy Retain. */
+  readonly keepOldVolume?: boolean;
+  /** 'auto' restores in place where the driver can. */
+  readonly method?: 'auto' | 'in-place' | 'swap';
+}
+
+/** Result of a restore. */
+export interface RestoreResult {
+  readonly pvcName: string;
+  readonly method: 'in-place' | 'swap';
+  /** The replaced PersistentVolume, where it was kept. */
+  readonly oldVolume?: string;
+}
+
+/** What an interrupted restore needs to be finished. */
+interface Journal {
+  readonly snapshot: string;
+  readonly interim: string;
+  readonly claim: ClaimSpec;
+  readonly ownerReferences?: NonNullable<V1PersistentVolumeClaim['metadata']>['ownerReferences'];
+  readonly newVolume: string;
+  readonly oldVolume?: string;
+}
+
+/**
+ * Puts a volume back to one of its snapshots.
+ *
+ * @throws UNAVAILABLE with reason 'InUse' while pods use the volume, NOT_FOUND, UNSUPPORTED where the volume's class
+ *   waits for a first consumer; the volume is as before then
+ */
+export async function restoreVolumeSnapshot(
+  client: KubeClient,
+  options: RestoreVolumeSnapshotOptions,
+): Promise<RestoreResult> {
+  checkName('snapshotName', options.snapshotName);
+  return runOperation(client, options, (operation) =>
+    restoreInto(operation, options, async (claim) => {
+      await refuseInUse(operation, claim);
+      operation.emit({
+        type: 'step',
+        step: 'restore-volume',
+        name: claim,
+        source: options.snapshotName,
+        namespace: operation.namespace,
+      });
+    }),
+  );
+}
+
+/** Restores within a larger operation; `quiesce` runs when the new volume is there and the old one must be free. */
+export async function restoreInto(
+  operation: Operation,
+  options: Pick<RestoreVolumeSnapshotOptions, 'snapshotName' | 'keepOldVolume' | 'method'>,
+  quiesce: (claim: string) => Promise<void>,
+): Promise<RestoreResult> {
+  const { client, namespace, signal } = operation;
+  const { snapshotName, method = 'auto' } = options;
+  if (operation.dryRun === 'client') {
+    throw new ScrimError(
+      'UNSUPPORTED',
+      'a restore depends on the state of the cluster: it has no dry run of the client',
+    );
+  }
+  const { claim: name, size } = await readSnapshot(operation, snapshotName);
+  const keep = options.keepOldVolume ?? false;
+  const unfinished = await findJournal(operation, name);
+  if (unfinished !== undefined) {
+    if (unfinished.snapshot !== snapshotName) {
+      throw new ScrimError(
+        'ALREADY_EXISTS',
+        `a restore of '${name}' from VolumeSnapshot '${unfinished.snapshot}' was interrupted; finish it first by restoring that snapshot`,
+        { details: { reason: 'UnfinishedRestore' } },
+      );
+    }
+    await quiesce(name);
+    return swap(operation, unfinished, keep);
+  }
+  const old = await client.find('PersistentVolumeClaim', namespace, name, signal);
+  const oldVolume = old?.spec?.volumeName;
+  const inPlace = method !== 'swap' && oldVolume !== undefined && (await canRestoreInPlace(operation, oldVolume));
+  if (method === 'in-place' && !inPlace) {
+    throw new ScrimError('UNSUPPORTED', `the volume of '${name}' can't be restored in place: it is not Trident's`);
+  }
+  if (operation.dryRun !== undefined) return { pvcName: name, method: inPlace ? 'in-place' : 'swap' };
+  if (inPlace) {
+    await quiesce(name);
+    await restoreInPlace(operation, name, snapshotName);
+    return { pvcName: name, method: 'in-place' };
+  }
+  const claim = claimSpecOf(name, old, size, snapshotName);
+  const newVolume = await operation.silently(() => provision(operation, claim, snapshotName));
+  await quiesce(name);
+  return swap(
+    operation,
+    {
+      snapshot: snapshotName,
+      interim: interimName(name, snapshotName),
+      claim,
+      ...(old?.metadata?.ownerReferences === undefined ? {} : { ownerReferences: old.metadata.ownerReferences }),
+      newVolume,
+      ...(oldVolume === undefined ? {} : { oldVolume }),
+    },
+    keep,
+  );
+}
+
+function interimName(claim: string, snapshot: string): string {
+  return `${shorten(claim, 220)}-restore-${requestDigest('restore', { claim, snapshot })}`;
+}
+
+/** The claim as it was, to be made again; what the volume controllers wrote into it is left out. */
+function claimSpecOf(
+  name: string,
+  old: V1PersistentVolumeClaim | undefined,
+  size: string,
+  snapshot: string,
+): ClaimSpec {
+  const annotations = Object.fromEntries(
+    Object.entries(old?.metadata?.annotations ?? {}).filter(
+      ([key]) =>
+        !/^(pv\.kubernetes\.io|volume(\.beta)?\.kubernetes\.io|kubectl\.kubernetes\.io|scrim\.dev)\//.test(key),
+    ),
+  );
+  const { storageClassName, accessModes, volumeMode, resources } = old?.spec ?? {};
+  const requested = resources?.requests?.storage;
+  return {
+    name,
+    size: largerQuantity(size, requested),
+    snapshot,
+    ...(old?.metadata?.labels === undefined ? {} : { labels: old.metadata.labels }),
+    ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
+    ...(storageClassName === undefined ? {} : { storageClass: storageClassName }),
+    ...(accessModes === undefined ? {} : { accessModes }),
+    ...(volumeMode === undefined || volumeMode === 'Filesystem' ? {} : { volumeMode }),
+  };
+}
+
+/** Makes the new volume under an interim claim; an interrupted run's is taken over. Returns the volume's name. */
+async function provision(operation: Operation, claim: ClaimSpec, snapshot: string): Promise<string> {
+  const interim = interimName(claim.name, snapshot);
+  const labels = {
+    'created-by': 'ntap-dsutil',
+    'created-by-operation': 'restore-volume-snapshot',
+    [RESTORE_LABEL]: labelValue(claim.name),
+  };
+  const { annotations: _annotations, ...plain } = claim;
+  const { object } = await operation.create(claimManifest({ ...plain, name: interim, labels }), {
+    adopt: requestDigest('restore', { claim: claim.name, snapshot }),
+  });
+  const outcome = await waitForClaim(operation, interim, object.metadata?.uid ?? '');
+  const volume = outcome.claim.spec?.volumeName;
+  if (!outcome.bound || volume === undefined) {
+    throw new ScrimError(
+      'UNSUPPORTED',
+      `the StorageClass of '${claim.name}' binds a volume only once a pod uses it, so the snapshot can't be restored beside the old volume; clone the snapshot instead`,
+      { details: { reason: 'WaitForFirstConsumer' } },
+    );
+  }
+  return volume;
+}
+
+/** Exchanges the claim's volume; every step may have been done already by an interrupted run. */
+async function swap(operation: Operation, journal: Journal, keepOldVolume: boolean): Promise<RestoreResult> {
+  const { client, namespace, signal, fieldManager } = operation;
+  const { newVolume, oldVolume, claim } = journal;
+  const options = { fieldManager, signal };
+  await retain(operation, newVolume, journal);
+  if (oldVolume !== undefined) await retain(operation, oldVolume);
+  operation.onFailure(`binding '${claim.name}' to its old volume`, (late) => bindBack(operation, journal, late));
+
+  operation.keep('PersistentVolumeClaim', journal.interim);
+  await operation.silently(() => operation.remove('PersistentVolumeClaim', journal.interim));
+  const present = await client.find('PersistentVolumeClaim', namespace, claim.name, signal);
+  if (present?.spec?.volumeName !== newVolume) {
+    await operation.silently(() => operation.remove('PersistentVolumeClaim', claim.name));
+    await reserve(client, newVolume, namespace, claim.name, options);
+    await operation.silently(() => makeClaimAgain(operation, journal, newVolume));
+  }
+  await client.patch('PersistentVolume', '', newVolume, await released(client, newVolume, signal), options);
+  if (oldVolume !== undefined && !keepOldVolume) {
+    await client.patch('PersistentVolume', '', oldVolume, await released(client, oldVolume, signal), options);
+  }
+  return {
+    pvcName: claim.name,
+    method: 'swap',
+    ...(oldVolume !== undefined && keepOldVolume ? { oldVolume } : {}),
+  };
+}
+
+/** Makes the claim bound to `volume` and waits for it. */
+async function makeClaimAgain(operation: Operation, journal: Journal, volume: string): Promise<void> {
+  const manifest = claimManifest({ ...journal.claim, volumeName: volume });
+  const { ownerReferences } = journal;
+  const { object } = await operation.create({
+    ...manifest,
+    metadata: { ...manifest.metadata, ...(ownerReferences === undefined ? {} : { ownerReferences }) },
+  });
+  await waitForClaim(operation, journal.claim.name, object.metadata?.uid ?? '');
+}
+
+/** Keeps a volume whatever happens to its claim; with a journal, writes it there. */
+async function retain(operation: Operation, volume: string, journal?: Journal): Promise<void> {
+  const { client, signal, fieldManager } = operation;
+  const { metadata, spec } = await client.get('PersistentVolume', '', volume, signal);
+  const policy = metadata?.annotations?.[POLICY_ANNOTATION] ?? spec?.persistentVolumeReclaimPolicy ?? 'Retain';
+  await client.patch(
+    'PersistentVolume',
+    '',
+    volume,
+    {
+      metadata: {
+        annotations: {
+          [POLICY_ANNOTATION]: policy,
+          ...(journal === undefined ? {} : { [JOURNAL_ANNOTATION]: JSON.stringify(journal) }),
+        },
+        ...(journal === undefined
+          ? {}
+          : { labels: { [RESTORE_LABEL]: restoreKey(operation.namespace, journal.claim.name) } }),
+      },
+      spec: { persistentVolumeReclaimPolicy: 'Retain' },
+    },
+    { fieldManager, signal },
+  );
+}
+
+/** The change that gives a volume its own reclaim policy back and forgets the restore. */
+async function released(client: KubeClient, volume: string, signal: AbortSignal): Promise<object> {
+  const { metadata, spec } = await client.get('PersistentVolume', '', volume, signal);
+  const policy = metadata?.annotations?.[POLICY_ANNOTATION] ?? spec?.persistentVolumeReclaimPolicy;
+  return {
+    metadata: {
+      annotations: { [POLICY_ANNOTATION]: null, [JOURNAL_ANNOTATION]: null },
+      labels: { [RESTORE_LABEL]: null },
+    },
+    spec: { persistentVolumeReclaimPolicy: policy },
+  };
+}
+
+/** Reserves a volume for a claim of this name: nothing else can bind it. */
+async function reserve(
+  client: KubeClient,
+  volume: string,
+  namespace: string,
+  name: string,
+  options: { readonly fieldManager: string; readonly signal: AbortSignal },
+): Promise<void> {
+  const claimRef = {
+    apiVersion: 'v1',
+    kind: 'PersistentVolumeClaim',
+    namespace,
+    name,
+    uid: null,
+    resourceVersion: null,
+  };
+  await client.patch('PersistentVolume', '', volume, { spec: { claimRef } }, options);
+}
+
+/** Undoes a swap that failed: the claim gets its old volume, the new one goes. */
+async function bindBack(failed: Operation, journal: Journal, signal: AbortSignal): Promise<void> {
+  const { client, namespace } = failed;
+  const { oldVolume, newVolume, claim } = journal;
+  const operation = new Operation(client, { namespace }, signal);
+  const options = { fieldManager: operation.fieldManager, signal };
+  const present = await client.find('PersistentVolumeClaim', namespace, claim.name, signal);
+  if (oldVolume !== undefined) {
+    if (present?.spec?.volumeName !== oldVolume) {
+      if (present !== undefined) await operation.remove('PersistentVolumeClaim', claim.name);
+      await reserve(client, oldVolume, namespace, claim.name, options);
+      await makeClaimAgain(operation, journal, oldVolume);
+    }
+    await client.patch('PersistentVolume', '', oldVolume, await released(client, oldVolume, signal), options);
+  }
+  await operation.remove('PersistentVolumeClaim', journal.interim);
+  await client.patch('PersistentVolume', '', newVolume, await released(client, newVolume, signal), options);
+  await client.delete('PersistentVolume', '', newVolume, { signal });
+}
+
+function restoreKey(namespace: string, claim: string): string {
+  return requestDigest('restore-key', { namespace, claim });
+}
+
+async function findJournal(operation: Operation, claim: string): Promise<Journal | undefined> {
+  const labelSelector = `${RESTORE_LABEL}=${restoreKey(operation.namespace, claim)}`;
+  const { items } = await operation.client.list('PersistentVolume', { namespace: '', labelSelector }, operation.signal);
+  const text = items.map(({ metadata }) => metadata?.annotations?.[JOURNAL_ANNOTATION]).find(Boolean);
+  if (text === undefined) return undefined;
+  try {
+    return JSON.parse(text) as Journal;
+  } catch (error) {
+    throw ScrimError.from(error, 'INVALID_DATA', `the journal of the interrupted restore of '${claim}' can't be read`);
+  }
+}
+
+async function canRestoreInPlace(operation: Operation, volume: string): Promise<boolean> {
+  const { client, signal } = operation;
+  if (!(await client.serves('TridentActionSnapshotRestore', signal))) return false;
+  const { spec } = await client.get('PersistentVolume', '', volume, signal);
+  return spec?.csi?.driver === TRIDENT_DRIVER;
+}
+
+async function restoreInPlace(operation: Operation, claim: string, snapshot: string): Promise<void> {
+  const name = `${shorten(claim, 200)}-${uniqueSuffix()}`;
+  await operation.silently(() =>
+    operation.create({
+      apiVersion: 'trident.netapp.io/v1',
+      kind: 'TridentActionSnapshotRestore',
+      metadata: { name, labels: { 'created-by': 'ntap-dsutil', 'created-by-operation': 'restore-volume-snapshot' } },
+      spec: { pvcName: claim, volumeSnapshotName: snapshot },
+    }),
+  );
+  await operation.waitFor(
+    `Trident to restore '${claim}'`,
+    { actions: { kind: 'TridentActionSnapshotRestore', name } },
+    ({ actions }) => {
+      const { state, message = '' } = actions?.[0]?.status ?? {};
+      if (state === 'Failed') {
+        throw new ScrimError('UNAVAILABLE', `Trident could not restore '${claim}': ${message}`, {
+          details: { reason: 'TridentActionFailed' },
+        });
+      }
+      return state === 'Succeeded' ? true : undefined;
+    },
+    ({ actions }) => actions?.[0]?.status?.message ?? '',
+  );
+  await operation.remove('TridentActionSnapshotRestore', name, { wait: false });
+}
