@@ -15,6 +15,8 @@ export interface Activation {
   readonly from: number;
   /** Position of the last node that reads it; infinite for an output of the graph. */
   readonly until: number;
+  /** The activations it is computed from; none for a fed input or a random draw. */
+  readonly sources: readonly Activation[];
 }
 
 /** The part of a graph between its fed inputs and its outputs. */
@@ -69,17 +71,21 @@ export function findActivations(graph: Graph): ActivationFlow {
     if (node.output.some((output) => dependent.has(output))) nodes.push(node);
   }
   nodes.reverse();
-  const activations = new Map<string, { name: string; from: number; until: number }>();
-  const arrive = (name: string, from: number): void => {
-    if (name !== '' && dependent.has(name) && needed.has(name)) activations.set(name, { name, from, until: from });
+  const activations = new Map<string, Activation & { until: number }>();
+  const arrive = (name: string, from: number, sources: readonly Activation[]): void => {
+    if (name === '' || !dependent.has(name) || !needed.has(name)) return;
+    activations.set(name, { name, from, until: from, sources });
   };
-  for (const name of graph.inputNames) arrive(name, -1);
+  for (const name of graph.inputNames) arrive(name, -1, []);
   nodes.forEach((node, i) => {
+    const sources: Activation[] = [];
     for (const name of uses.get(node) ?? []) {
       const activation = activations.get(name);
-      if (activation) activation.until = i;
+      if (!activation) continue;
+      activation.until = i;
+      sources.push(activation);
     }
-    for (const output of node.output) arrive(output, i);
+    for (const output of node.output) arrive(output, i, sources);
   });
   for (const name of graph.outputNames) {
     const activation = activations.get(name);

@@ -8,9 +8,9 @@
  * made and nodes to come still read. One sweep, in time proportional to the graph.
  */
 import { assertArgument } from '../errors.js';
-import { countFlops, type Dimension, type Graph, inferShapes, usedBy, type ValueType } from '../onnx/index.js';
+import { countFlops, type Dimension, type Graph, inferShapes, type ValueType } from '../onnx/index.js';
 import { BYTES_PER_ELEMENT, type DataType } from '../tensor.js';
-import { findActivations, findRandomNodes } from './activation-flow.js';
+import { type Activation, findActivations } from './activation-flow.js';
 
 /** A tensor that crosses a cut. */
 export interface CutTensor {
@@ -116,7 +116,7 @@ export function listCuts(graph: Graph, options: ListCutsOptions = {}): Cut[] {
     cuts.push({
       name: names.join(' + '),
       tensors,
-      determined: names.length === 1 ? [] : findDetermined(graph, names),
+      determined: names.length === 1 ? [] : findDetermined(names, activations),
       isFloat: tensors.every(({ isFloat }) => isFloat),
       bytesFp32,
       bytesFp16,
@@ -161,18 +161,19 @@ function sum(parts: readonly (number | undefined)[]): number | undefined {
 }
 
 /** The tensors whose every path from the inputs passes through the other ones. */
-function findDetermined(graph: Graph, names: readonly string[]): string[] {
-  const isRandom = findRandomNodes(graph);
+function findDetermined(names: readonly string[], activations: ReadonlyMap<string, Activation>): string[] {
   return names.filter((name) => {
     const others = new Set(names.filter((other) => other !== name));
-    const seen = new Set<string>([name]);
-    for (const value of seen) {
-      if (others.has(value)) continue;
-      if (graph.isInput(value)) return false;
-      const node = graph.producer(value);
-      if (!node) continue;
-      if (isRandom(node)) return false;
-      for (const used of usedBy(node)) seen.add(used);
+    const seen = new Set<Activation>();
+    // Depth first, so that a path to an input is soon found where there is one.
+    const stack = [activations.get(name)];
+    for (let value = stack.pop(); value; value = stack.pop()) {
+      if (value.sources.length === 0) return false;
+      for (const source of value.sources) {
+        if (others.has(source.name) || seen.has(source)) continue;
+        seen.add(source);
+        stack.push(source);
+      }
     }
     return true;
   });
