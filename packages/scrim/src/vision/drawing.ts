@@ -14,12 +14,10 @@ export interface BoxStyle {
   readonly thickness?: number;
   /** 'corners' draws the corners only, a quarter of each edge; default 'frame'. */
   readonly shape?: 'frame' | 'corners';
-  /** True to fade the line with the score: full at 1, a quarter at 0. Default false. */
-  readonly fade?: boolean;
 }
 
 /** How pictures are put side by side. */
-export interface MontageOptions {
+export interface SideBySideOptions {
   /** Pictures in a row; default: all. */
   readonly columns?: number;
   /** Pixels between pictures and around them; default 8. */
@@ -63,18 +61,14 @@ export function copyImage(image: PixelSource): RgbImage {
 }
 
 /**
- * A copy of `image` with `detections` drawn on it, the strongest on top. Lines lie inside the boxes; what reaches beyond
- * the picture is cut off.
+ * A copy of `image` with `boxes` drawn on it, later ones on top. Lines lie inside the boxes; what reaches beyond the
+ * picture is cut off, and a box without area or with a coordinate that is not finite is left out.
  */
-export function drawDetections(image: PixelSource, detections: readonly Detection[], style: BoxStyle = {}): RgbImage {
+export function drawBoxes(image: PixelSource, boxes: readonly Detection['box'][], style: BoxStyle = {}): RgbImage {
   const result = copyImage(image);
-  const colour = style.colour ?? GREEN;
-  const thickness = Math.max(1, Math.round(style.thickness ?? Math.max(2, Math.max(image.width, image.height) / 300)));
-  const weakestFirst = [...detections].sort((a, b) => a.score - b.score);
-  for (const { box, score } of weakestFirst) {
-    const opacity = style.fade === true ? 0.25 + 0.75 * Math.min(Math.max(score, 0), 1) : 1;
-    drawBox(result, box, colour, thickness, opacity, style.shape ?? 'frame');
-  }
+  const { colour = GREEN, shape = 'frame' } = style;
+  const thickness = style.thickness ?? Math.max(2, Math.max(image.width, image.height) / 300);
+  for (const box of boxes) drawBox(result, box, colour, Math.max(1, Math.round(thickness)), shape);
   return result;
 }
 
@@ -83,7 +77,6 @@ function drawBox(
   box: Detection['box'],
   colour: Rgb,
   thickness: number,
-  opacity: number,
   shape: 'frame' | 'corners',
 ): void {
   if (!box.every(Number.isFinite)) return;
@@ -102,39 +95,26 @@ function drawBox(
       : [right - left, bottom - top];
   const fill = (x0: number, y0: number, x1: number, y1: number): void => {
     for (let y = Math.max(y0, 0); y < Math.min(y1, image.height); y++) {
-      for (let x = Math.max(x0, 0); x < Math.min(x1, image.width); x++) {
-        const at = 3 * (y * image.width + x);
-        for (let c = 0; c < 3; c++) {
-          image.data[at + c] = Math.round(image.data[at + c]! * (1 - opacity) + colour[c]! * opacity);
-        }
-      }
+      for (let x = Math.max(x0, 0); x < Math.min(x1, image.width); x++)
+        image.data.set(colour, 3 * (y * image.width + x));
     }
   };
-  // Every pixel once, since opacity adds up: the horizontal arms take the corners.
   for (const y of [top, bottom - line]) {
-    if (shape === 'frame') {
-      fill(left, y, right, y + line);
-    } else {
-      fill(left, y, left + armX, y + line);
-      fill(Math.max(right - armX, left + armX), y, right, y + line);
-    }
+    fill(left, y, left + armX, y + line);
+    fill(right - armX, y, right, y + line);
   }
   for (const x of [left, right - line]) {
-    if (shape === 'frame') {
-      fill(x, top + line, x + line, bottom - line);
-    } else {
-      fill(x, top + line, x + line, top + armY);
-      fill(x, Math.max(bottom - armY, top + armY), x + line, bottom - line);
-    }
+    fill(x, top, x + line, top + armY);
+    fill(x, bottom - armY, x + line, bottom);
   }
 }
 
 /**
  * Pictures in rows, each in the middle of a cell of the largest one's size.
- * @throws ScrimError INVALID_ARGUMENT for no pictures, columns or a gap out of range, or a montage above 32,768 pixels
+ * @throws ScrimError INVALID_ARGUMENT for no pictures, columns or a gap out of range, or a sheet above 32,768 pixels
  * along a side.
  */
-export function montage(images: readonly PixelSource[], options: MontageOptions = {}): RgbImage {
+export function sideBySide(images: readonly PixelSource[], options: SideBySideOptions = {}): RgbImage {
   const { columns = images.length, gap = 8, background = DARK } = options;
   if (images.length === 0) throw new ScrimError('INVALID_ARGUMENT', 'images is empty, expected at least one picture');
   if (!Number.isInteger(columns) || columns < 1 || !Number.isInteger(gap) || gap < 0) {
@@ -159,7 +139,7 @@ export function montage(images: readonly PixelSource[], options: MontageOptions 
  * @throws ScrimError INVALID_ARGUMENT for another rank, an index outside the batch, options out of range, or a sheet
  * above 32,768 pixels along a side.
  */
-export function drawChannels(
+export function drawTiles(
   activation: Tensor<'float32' | 'int8' | 'uint8' | 'int16' | 'int32'>,
   options: TileOptions = {},
 ): RgbImage {
