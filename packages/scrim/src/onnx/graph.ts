@@ -57,6 +57,9 @@ export class Graph {
   readonly #initializers = new Map<string, TensorProto>();
   readonly #sparse = new Map<string, SparseTensorProto>();
   readonly #tensors = new WeakMap<TensorProto, Tensor>();
+  /** Names of values, those inside subgraphs included; a node may be called like a value. */
+  readonly #values = new Set<string>();
+  /** The same and names of nodes: what a new name keeps clear of. */
   readonly #names = new Set<string>();
   #counter = 0;
   #order: NodeProto[] | undefined;
@@ -228,17 +231,15 @@ export class Graph {
 
   /** A value or node name nobody uses yet, starting with `prefix`. */
   uniqueName(prefix: string): string {
-    if (!this.#names.has(prefix)) {
-      this.#names.add(prefix);
-      return prefix;
-    }
-    for (;;) {
-      const name = `${prefix}_${this.#counter++}`;
-      if (!this.#names.has(name)) {
-        this.#names.add(name);
-        return name;
-      }
-    }
+    const name = this.#freeName(prefix);
+    this.#reserve(name);
+    return name;
+  }
+
+  #freeName(prefix: string): string {
+    let name = prefix;
+    while (name === '' || this.#names.has(name)) name = `${prefix}_${this.#counter++}`;
+    return name;
   }
 
   /** Adds a graph input. `shape` holds numbers, names of symbolic dimensions, or '' for unknown. */
@@ -297,7 +298,8 @@ export class Graph {
         throw new ScrimError('INVALID_ARGUMENT', `input '${input}' of ${opType} is made by no node`);
       }
     }
-    const name = this.uniqueName(options.name ?? `${opType}_node`);
+    const name = this.#freeName(options.name ?? `${opType}_node`);
+    this.#names.add(name);
     const { outputs = 1 } = options;
     const names =
       typeof outputs === 'number'
@@ -337,13 +339,11 @@ export class Graph {
 
   /** Makes every node that uses `from` use `to` instead. Subgraphs that capture `from` are refused. */
   replaceUses(from: string, to: string, except: readonly NodeProto[] = []): void {
-    for (const node of this.consumers(from)) {
-      if (except.includes(node)) continue;
-      if (!node.input.includes(from)) {
-        throw new ScrimError('UNSUPPORTED', `'${from}' is captured by a subgraph of node '${node.name}'`);
-      }
-      node.input = node.input.map((name) => (name === from ? to : name));
-    }
+    if (!this.has(to))
+      throw new ScrimError('INVALID_ARGUMENT', `there is no value '${to}' to use instead of '${from}'`);
+    const users = this.consumers(from).filter((node) => !except.includes(node));
+    refuseCaptures(users, from);
+    for (const node of users) node.input = node.input.map((name) => (name === from ? to : name));
     this.#reindex();
   }
 
@@ -351,11 +351,7 @@ export class Graph {
   renameValue(from: string, to: string): void {
     if (from === to) return;
     if (!this.has(from)) throw new ScrimError('INVALID_ARGUMENT', `there is no value '${from}' to rename`);
-    for (const node of this.consumers(from)) {
-      if (!node.input.includes(from)) {
-        throw new ScrimError('UNSUPPORTED', `'${from}' is captured by a subgraph of node '${node.name}'`);
-      }
-    }
+    refuseCaptures(this.consumers(from), from);
     this.#claim(to);
     const swap = (name: string): string => (name === from ? to : name);
     const { proto } = this;
@@ -365,7 +361,11 @@ export class Graph {
     for (const list of [proto.input, proto.output, proto.valueInfo, proto.initializer]) {
       for (const item of list) item.name = swap(item.name);
     }
-    for (const annotation of proto.quantizationAnnotation) annotation.tensorName = swap(annotation.tensorName);
+    for (const { values } of proto.sparseInitializer) if (values) values.name = swap(values.name);
+    for (const annotation of proto.quantizationAnnotation) {
+      annotation.tensorName = swap(annotation.tensorName);
+      for (const entry of annotation.quantParameterTensorNames) entry.value = swap(entry.value);
+    }
     this.#reindex();
   }
 
@@ -392,19 +392,21 @@ export class Graph {
       copy.output = node.output.map((output) => (names.has(output) ? this.uniqueName(`${output}_unused`) : output));
       return copy;
     });
-    this.proto.initializer = this.proto.initializer.filter(({ name }) => !names.has(name));
-    this.proto.input = types.map(({ name, type }) => valueInfo(name, type));
+    const { proto } = this;
+    proto.initializer = proto.initializer.filter(({ name }) => !names.has(name));
+    proto.sparseInitializer = proto.sparseInitializer.filter(({ values }) => !names.has(values?.name ?? ''));
+    proto.input = types.map(({ name, type }) => valueInfo(name, type));
     this.#reindex();
   }
 
   /** Removes nodes, initializers, declared types and inputs that no output needs (inputs only when asked). */
   prune(options: { readonly inputs?: boolean } = {}): void {
+    // Not in the order of nodes(): after setInputs, what is to go may use values that nothing makes any more.
     const needed = new Set<string>(this.outputNames);
     const keep = new Set<NodeProto>();
-    const nodes = this.nodes();
-    for (let i = nodes.length - 1; i >= 0; i--) {
-      const node = nodes[i] as NodeProto;
-      if (!node.output.some((output) => needed.has(output))) continue;
+    for (const value of needed) {
+      const node = this.#producers.get(value);
+      if (!node || keep.has(node)) continue;
       keep.add(node);
       for (const input of usedBy(node)) needed.add(input);
     }
@@ -413,7 +415,7 @@ export class Graph {
     for (const { quantParameterTensorNames } of proto.quantizationAnnotation) {
       for (const { value } of quantParameterTensorNames) needed.add(value);
     }
-    proto.node = nodes.filter((node) => keep.has(node));
+    proto.node = proto.node.filter((node) => keep.has(node));
     proto.initializer = proto.initializer.filter(({ name }) => needed.has(name));
     proto.sparseInitializer = proto.sparseInitializer.filter(({ values }) => needed.has(values?.name ?? ''));
     const made = new Set(proto.node.flatMap(({ output }) => output));
@@ -426,10 +428,10 @@ export class Graph {
   }
 
   #claim(name: string): void {
-    if (name === '' || this.#names.has(name)) {
+    if (name === '' || this.#values.has(name)) {
       throw new ScrimError('INVALID_ARGUMENT', name === '' ? 'a value has no name' : `the name '${name}' is taken`);
     }
-    this.#names.add(name);
+    this.#reserve(name);
   }
 
   #reindex(): void {
@@ -439,6 +441,11 @@ export class Graph {
     this.#sparse.clear();
     this.#order = undefined;
     this.#index();
+  }
+
+  #reserve(value: string): void {
+    this.#values.add(value);
+    this.#names.add(value);
   }
 
   #isStored(value: string): boolean {
@@ -459,9 +466,9 @@ export class Graph {
     for (const { name } of proto.input) {
       if (inputs.has(name)) throw new ScrimError('INVALID_MODEL', `the input '${name}' is there twice`);
       inputs.add(name);
-      this.#names.add(name);
+      this.#reserve(name);
     }
-    for (const name of [...this.#initializers.keys(), ...this.#sparse.keys()]) this.#names.add(name);
+    for (const name of [...this.#initializers.keys(), ...this.#sparse.keys()]) this.#reserve(name);
     for (const node of proto.node) {
       this.#indexNode(node);
       for (const output of node.output) {
@@ -473,13 +480,13 @@ export class Graph {
 
   #indexNode(node: NodeProto): void {
     this.#names.add(node.name);
-    for (const name of innerNames(node)) this.#names.add(name);
+    for (const name of innerNames(node)) this.#reserve(name);
     for (const output of node.output) {
       if (output === '') continue;
       if (this.#producers.has(output) || this.#isStored(output)) {
         throw new ScrimError('INVALID_MODEL', `the value '${output}' is made twice (second by node '${node.name}')`);
       }
-      this.#names.add(output);
+      this.#reserve(output);
       this.#producers.set(output, node);
     }
     for (const input of usedBy(node)) {
@@ -534,6 +541,17 @@ export class Graph {
       if (!this.has(name)) throw new ScrimError('INVALID_MODEL', `the output '${name}' is made by no node`);
     }
     return sorted ? [...nodes] : order;
+  }
+}
+
+/** Edits rewrite inputs of nodes, not the inside of their subgraphs. */
+function refuseCaptures(nodes: readonly NodeProto[], value: string): void {
+  for (const node of nodes) {
+    for (const { g, graphs } of node.attribute) {
+      if ((g ? [g, ...graphs] : graphs).some((subgraph) => captured(subgraph).includes(value))) {
+        throw new ScrimError('UNSUPPORTED', `'${value}' is captured by a subgraph of node '${node.name}'`);
+      }
+    }
   }
 }
 
