@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { compilePixelKernel, embedPixelKernel } from '../assembly/compile-pixel-kernel.mjs';
 import { compileReleaseKernel, embedReleaseKernel } from '../assembly/compile-release-kernel.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
@@ -40,3 +41,4 @@ try {
 }
 
 writeFileSync(join(root, 'src/noise/gen/release-kernel.ts'), embedReleaseKernel(await compileReleaseKernel()));
+writeFileSync(join(root, 'src/vision/gen/pixel-kernel.ts'), embedPixelKernel(await compilePixelKernel()));
