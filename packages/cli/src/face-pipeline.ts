@@ -17,7 +17,7 @@ import {
   type Tensor,
   type TrustedHalf,
 } from 'scrim';
-import { createNodeCrypto, createNodeEngine, type NodeEngineOptions, readImageResized } from 'scrim/node';
+import { createNodeCrypto, createNodeEngine, type NodeEngineOptions, readImage } from 'scrim/node';
 import { splitAt } from 'scrim/split';
 import {
   createDetectionDecoder,
@@ -89,12 +89,12 @@ export async function createFacePipeline(options: FacePipelineOptions): Promise<
     description,
     lanes: lanes.length,
     detect: async (photo, { draws = 1, minScore } = {}) => {
-      const image = await readImageResized(photo, { width: size, height: size });
-      const plan = planResize(image.original, { kind: 'stretch', width: size, height: size }, detector.multiple);
+      const image = await readImage(photo);
+      const plan = planResize(image, { kind: 'stretch', width: size, height: size }, detector.multiple);
       const lane = lanes.reduce((least, candidate) => (candidate.busy < least.busy ? candidate : least));
       lane.busy++;
       try {
-        const input = imageToTensor(image, detector.preprocessing);
+        const input = imageToTensor(image, detector.preprocessing, { resized: plan.resized, canvas: plan.canvas });
         return await answer(lane, input, draws, (outputs) => decode(decoder, detector, outputs, plan, minScore));
       } finally {
         lane.busy--;

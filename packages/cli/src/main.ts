@@ -181,6 +181,8 @@ function buildProgram(context: CommandContext): Command {
     .addOption(model())
     .option('--photos <dir...>', 'folders of photos, to fit the alphas that have no bundle yet')
     .option('--bundles <dir>', 'where bundles are kept; default: the shipped ones for the npm weights')
+    .option('--noise-only', 'fit bundles without models')
+    .option('--record', 'write the measured accuracy into the manifests of the bundles')
     .option('--alphas <list>', 'alphas, separated by commas', '0.05,0.1,0.2,0.4,0.6,0.8,0.9,0.95')
     .option('--out <dir>', 'directory for sweep.txt, sweep.json, sweep.svg and sweep.png', 'out')
     .option('--allow-missing', 'go on when some of the 2,845 photos are not there')

@@ -1,12 +1,13 @@
 /** `scrim sweep`: the document's table, accuracy against alpha, as text, JSON and a chart. */
-import { join } from 'node:path';
+import { cpus } from 'node:os';
+import { basename, join, resolve } from 'node:path';
 import { type Bundle, ScrimError } from 'scrim';
 import { mean } from 'scrim/metrics';
 import {
   createNodeEngine,
   type FddbDataset,
   type NodeEngineOptions,
-  openBundle,
+  recordResults,
   writeDirectory,
   writeFileAtomically,
 } from 'scrim/node';
@@ -26,6 +27,8 @@ interface SweepOptions {
   readonly alphas: string;
   readonly out: string;
   readonly allowMissing?: boolean;
+  readonly record?: boolean;
+  readonly noiseOnly?: boolean;
   readonly repeats: number;
   readonly steps: number;
   readonly canvases: number;
@@ -60,6 +63,10 @@ export async function sweep(context: CommandContext, options: SweepOptions): Pro
     clean: cleanAp,
     rows,
   };
+  if (options.record) {
+    if (folder === undefined) throw new ScrimError('INVALID_ARGUMENT', '--record needs --bundles');
+    await record(folder, model, rows, cleanAp, options, found);
+  }
   const svg = sweepChart(rows, cleanAp, title);
   await writeFileAtomically(join(options.out, 'sweep.txt'), `${title}\n\n${table}\n`);
   await writeFileAtomically(join(options.out, 'sweep.json'), `${JSON.stringify(result, null, 2)}\n`);
@@ -167,17 +174,54 @@ async function collectBundles(
         alpha,
         steps: options.steps,
         learningRate: 0.05,
-        noiseOnly: false,
+        noiseOnly: options.noiseOnly ?? false,
+        command: sweepCommand(options),
       });
       const path = join(folder, alphaFolder(alpha));
       await writeDirectory(path, files);
-      bundles.push(await openBundle(path));
+      const made = await lookForBundle(model, alpha, [folder]);
+      if (made) bundles.push(made);
     }
   } finally {
     await prepared?.fitter.close();
     await engine.close();
   }
   return bundles;
+}
+
+/** Names of the figures that --record leaves in a manifest. */
+export const NOISY_AP = 'FDDB average precision with noise';
+export const CLEAN_AP = 'FDDB average precision without noise';
+
+async function record(
+  folder: string,
+  model: ModelSource,
+  rows: readonly SweepRow[],
+  cleanAp: number,
+  options: SweepOptions,
+  images: number,
+): Promise<void> {
+  const machine = `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores`;
+  const common = { kind: 'measured', sampleSize: images, machine, command: sweepCommand(options) } as const;
+  const data = `FDDB, ${images} photos, ${options.size}×${options.size}, IoU 0.5, mean over folds, ${model.name}`;
+  for (const { alpha, meanAp, sd, runs } of rows) {
+    await recordResults(join(folder, alphaFolder(alpha)), [
+      { ...common, name: CLEAN_AP, value: cleanAp, data },
+      { ...common, name: NOISY_AP, value: meanAp, sd, runs: runs.length, data },
+    ]);
+  }
+}
+
+/** The command to run again, with folders by name: a manifest carries no path of the machine that made it. */
+function sweepCommand(options: SweepOptions): string {
+  const name = (path: string): string => basename(resolve(path));
+  const model = options.model === 'faceboxes' ? options.model : name(options.model);
+  return (
+    `scrim sweep --model ${model} --dataset ${name(options.dataset)}` +
+    `${options.photos ? ` --photos ${options.photos.map(name).join(' ')}` : ''} --alphas ${options.alphas} ` +
+    `--steps ${options.steps} --canvases ${options.canvases} --seed ${options.seed} --repeats ${options.repeats} ` +
+    `--size ${options.size}`
+  );
 }
 
 function parseAlphas(text: string): number[] {

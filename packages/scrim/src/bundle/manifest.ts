@@ -49,6 +49,7 @@ export interface ManifestDetector {
     mean: [number, number, number];
     scale: number;
     fill: [number, number, number];
+    kernel: 'linear' | 'cubic';
   };
   anchors: {
     levels: { stride: number; squares: { size: number; density: number }[] }[];
@@ -171,6 +172,7 @@ const DetectorSchema = v.strictObject({
     mean: v.tuple([Finite, Finite, Finite]),
     scale: Finite,
     fill: v.tuple([Byte, Byte, Byte]),
+    kernel: v.picklist(['linear', 'cubic']),
   }),
   anchors: v.strictObject({
     levels: v.array(

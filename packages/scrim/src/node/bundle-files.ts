@@ -2,6 +2,7 @@
 import { mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Bundle, loadBundle, MANIFEST_PATH } from '../bundle/bundle.js';
+import { encodeManifest, type Figure } from '../bundle/manifest.js';
 import { ScrimError } from '../errors.js';
 import { createNodeCrypto } from './node-crypto.js';
 
@@ -21,6 +22,18 @@ export async function openBundle(directory: string, expectedHash?: string): Prom
     }
   };
   return loadBundle(read, createNodeCrypto(), expectedHash);
+}
+
+/**
+ * Writes measured or proven figures into the manifest of a bundle, in place of those of the same name. The bundle gets a
+ * new hash.
+ * @throws ScrimError as {@link openBundle}
+ */
+export async function recordResults(directory: string, figures: readonly Figure[]): Promise<void> {
+  const { manifest } = await openBundle(directory);
+  const names = new Set(figures.map(({ name }) => name));
+  const results = [...manifest.results.filter(({ name }) => !names.has(name)), ...figures];
+  await writeFileAtomically(join(directory, MANIFEST_PATH), encodeManifest({ ...manifest, results }));
 }
 
 /**

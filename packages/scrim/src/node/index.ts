@@ -1,5 +1,5 @@
 /** `scrim/node`: engines, files, photos and cryptography of a Node process. */
-export { openBundle, writeDirectory, writeFileAtomically } from './bundle-files.js';
+export { openBundle, recordResults, writeDirectory, writeFileAtomically } from './bundle-files.js';
 export { type CanvasOptions, createCanvases } from './canvases.js';
 export { attachExternalFiles } from './external-data.js';
 export {
@@ -13,3 +13,4 @@ export * from './images.js';
 export { createNodeCrypto } from './node-crypto.js';
 export { createNodeEngine, type NodeEngineOptions } from './ort-engine.js';
 export { listPhotos } from './photo-files.js';
+export { createInputReader, type DetectorInput, type InputReader } from './vision-input.js';

@@ -295,7 +295,7 @@ async function runFit(
     step++;
     recentTask = step === 1 ? task : recentTask + (task - recentTask) / Math.min(step, Math.max(1, steps / 20));
     hooks.onProgress?.({ step, steps, loss: task + weight * privacy, task, nats: privacy * size });
-    if (hooks.onCheckpoint && hooks.checkpointEvery && step % hooks.checkpointEvery === 0 && step < steps) {
+    if (hooks.onCheckpoint && hooks.checkpointEvery && (step % hooks.checkpointEvery === 0 || step === steps)) {
       await hooks.onCheckpoint(checkpoint());
     }
   }
