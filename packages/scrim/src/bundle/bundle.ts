@@ -16,7 +16,9 @@ import { type NoiseCrypto, toHex } from '../noise/noise-crypto.js';
 import type { Graph } from '../onnx/index.js';
 import { float32, type Tensor } from '../tensor.js';
 import { decodeManifest, encodeManifest, type Manifest } from './manifest.js';
+import type { PayloadFormat } from './payload-format.js';
 import { remoteModel, tritonConfig } from './remote-model.js';
+import { remoteName, remoteVariant } from './remote-variants.js';
 import { decodeSafetensors, encodeSafetensors } from './safetensors.js';
 
 /** Path of the manifest. */
@@ -54,13 +56,15 @@ export interface BundleContent {
   readonly tail: Graph;
   /** Left out, the bundle is noise only: it has neither head nor remote models. */
   readonly head?: Graph;
+  /** Compact forms of the payload whose remote models are added beside the plain one. Default: none. */
+  readonly payloads?: readonly PayloadFormat[];
   /** Further files by path, such as `audit/reconstruction.safetensors`. Nothing may be added under `remote/`. */
   readonly extras?: ReadonlyMap<string, Uint8Array>;
 }
 
 /** The files of a bundle by path, ready to be written. @throws ScrimError INVALID_ARGUMENT for extras under `remote/`. */
 export async function encodeBundle(content: BundleContent, crypto: NoiseCrypto): Promise<Map<string, Uint8Array>> {
-  const { parameters, tail, head, extras = new Map<string, Uint8Array>() } = content;
+  const { parameters, tail, head, payloads = [], extras = new Map<string, Uint8Array>() } = content;
   const { remoteNames = { noisy: 'face_detection_noisy', base: 'face_detection_base' }, ...rest } = content.manifest;
   const remote = remoteModel(tail);
   const files = new Map<string, Uint8Array>();
@@ -70,6 +74,13 @@ export async function encodeBundle(content: BundleContent, crypto: NoiseCrypto):
     for (const name of [remoteNames.noisy, remoteNames.base]) {
       files.set(`remote/${name}/config.pbtxt`, new TextEncoder().encode(tritonConfig(name, remote)));
       files.set(`remote/${name}/1/model.onnx`, model);
+    }
+    for (const payload of payloads) {
+      if (payload === 'fp32') continue;
+      const name = remoteName(remoteNames.noisy, payload);
+      const variant = remoteVariant(remote, parameters, payload);
+      files.set(`remote/${name}/config.pbtxt`, new TextEncoder().encode(tritonConfig(name, variant)));
+      files.set(`remote/${name}/1/model.onnx`, variant.graph.encode());
     }
   }
   files.set(NOISE_PATH, encodeParameters(parameters));

@@ -44,9 +44,14 @@ export function remoteModel(tail: Graph): RemoteModel {
   const outputs = graph.outputNames.map((model, i) => ({ remote: `OUTPUT__${i}`, model }));
   graph.renameValue(input, 'INPUT__0');
   for (const { remote, model } of outputs) graph.renameValue(model, remote);
-  const names = ['INPUT__0', ...outputs.map(({ remote }) => remote)];
+  return describeRemoteModel(graph, 'INPUT__0', outputs);
+}
+
+/** A graph that has Triton's tensor names already, such as the remote model of a bundle. */
+export function describeRemoteModel(graph: Graph, input: string, outputs: RemoteModel['outputs']): RemoteModel {
+  const names = [input, ...outputs.map(({ remote }) => remote)];
   const batches = names.every((name) => typeof graph.declaredType(name)?.shape?.[0] === 'string');
-  return { graph, input: 'INPUT__0', outputs, batches };
+  return { graph, input, outputs, batches };
 }
 
 /** Writes config.pbtxt for a model of the repository. `maxBatchSize` 0 turns batching off. */
