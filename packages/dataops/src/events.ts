@@ -14,6 +14,7 @@ export type DataopsStep =
   | 'restore-volume'
   | 'restore-workspace'
   | 'delete-snapshots'
+  | 'delete-workspace-volume'
   | 'create-flexcache'
   | 'delete-flexcache';
 

@@ -77,3 +77,8 @@ export {
 export function manifestsYaml(manifests: readonly Manifest[]): string {
   return manifests.map((manifest) => dumpYaml(manifest, { noRefs: true, lineWidth: -1 }).trimEnd()).join('\n---\n');
 }
+
+/** Any plain value as YAML. */
+export function toYaml(value: unknown): string {
+  return dumpYaml(value, { noRefs: true, lineWidth: -1 }).trimEnd();
+}

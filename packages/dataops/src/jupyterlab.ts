@@ -333,7 +333,9 @@ export async function deleteJupyterLab(
     for (const { metadata } of (await client.list('Secret', secrets, signal)).items) {
       await operation.remove('Secret', metadata?.name ?? '', { wait: false });
     }
-    if (present[2] !== undefined) await removeVolume(operation, name, options.preserveSnapshots ?? false);
+    if (present[2] === undefined) return;
+    operation.emit({ type: 'step', step: 'delete-workspace-volume', name, namespace });
+    await removeVolume(operation, name, options.preserveSnapshots ?? false);
   });
 }
 

@@ -133,7 +133,9 @@ export class Operation {
     } as Manifest<K>;
     this.manifests.push(manifest as Manifest);
     if (this.dryRun === 'client') return { object: manifest as KindMap[K], adopted: false };
-    this.emit({ type: 'creating', kind, name, namespace: this.namespace });
+    const source = (manifest as Manifest<'VolumeSnapshot'>).spec?.source?.persistentVolumeClaimName;
+    const about = { kind, name, namespace: this.namespace, ...(source === undefined ? {} : { source }) };
+    this.emit({ type: 'creating', ...about });
     const existing = await this.client.find(kind as K, this.namespace, name, this.signal);
     if (existing !== undefined) {
       const annotations = existing.metadata?.annotations ?? {};
@@ -146,7 +148,7 @@ export class Operation {
             annotations[OPERATION_ANNOTATION] !== undefined && adopt !== undefined,
           );
         }
-        this.emit({ type: 'adopted', kind, name, namespace: this.namespace });
+        this.emit({ type: 'adopted', ...about });
         return { object: existing, adopted: true };
       }
     }
@@ -163,7 +165,7 @@ export class Operation {
       if (this.dryRun === undefined) {
         this.#made.push({ kind, name, namespace: this.namespace, uid: object.metadata?.uid ?? '' });
       }
-      this.emit({ type: 'created', kind, name, namespace: this.namespace });
+      this.emit({ type: 'created', ...about });
       return { object, adopted: false };
     } catch (error) {
       if (error instanceof ScrimError && error.code === 'ALREADY_EXISTS') {
