@@ -1,6 +1,7 @@
 /** `scrim/onnx`: read, write, index, edit and build ONNX models. */
 export * from './attributes.js';
 export * from './codec.js';
+export * from './extract-graph.js';
 export * from './flops.js';
 export type { AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from './gen/onnx_pb.js';
 export { AttributeProto_AttributeType, ModelProtoSchema } from './gen/onnx_pb.js';

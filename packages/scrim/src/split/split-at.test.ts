@@ -177,6 +177,8 @@ describe('splitAt', () => {
     head.renameValue('w', 'weights');
     head.renameValue('s', 'released');
     tail.setInitializer('zero', float32([], [1]));
+    tail.renameValue('sparse', 'thin');
+    head.renameValue('p', 'projected');
     tail.proto.output[0]!.name = 'y';
     expect(graph.encode()).toEqual(before);
     expect(tail.inputNames).toEqual(['INPUT__0']);

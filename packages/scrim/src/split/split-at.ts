@@ -8,21 +8,17 @@
  *
  * Law: running the tail on what the head returns gives the model's outputs.
  */
-import { clone, create } from '@bufbuild/protobuf';
 import { ScrimError } from '../errors.js';
 import {
-  type GraphProto,
-  GraphProtoSchema,
-  type ModelProto,
-  ModelProtoSchema,
+  extractGraph,
+  type Graph,
+  inferShapes,
   type NodeProto,
-  NodeProtoSchema,
-  SparseTensorProtoSchema,
-  TensorProtoSchema,
+  usedBy,
   type ValueInfoProto,
-  ValueInfoProtoSchema,
-} from '../onnx/gen/onnx_pb.js';
-import { Graph, inferShapes, usedBy, type ValueType, valueInfo } from '../onnx/index.js';
+  type ValueType,
+  valueInfo,
+} from '../onnx/index.js';
 import { findActivations, findRandomNodes } from './activation-flow.js';
 
 /** The two halves of a model. */
@@ -88,8 +84,8 @@ export function splitAt(graph: Graph, names: readonly string[]): SplitModel {
   });
   const inputs = graph.proto.input.filter(({ name }) => graph.isInput(name));
   return {
-    head: extract(graph, 'head', headNodes, inputs, crossing),
-    tail: extract(graph, 'tail', tailNodes, crossing, outputs),
+    head: extractGraph(graph, { name: `${graph.proto.name}_head`, nodes: headNodes, inputs, outputs: crossing }),
+    tail: extractGraph(graph, { name: `${graph.proto.name}_tail`, nodes: tailNodes, inputs: crossing, outputs }),
   };
 }
 
@@ -145,77 +141,4 @@ function describePath(graph: Graph, from: string, next: ReadonlyMap<string, stri
   }
   const shown = steps.length <= 15 ? steps : [...steps.slice(0, 8), `(${steps.length - 14} more)`, ...steps.slice(-6)];
   return `the path ${shown.join(' -> ')}`;
-}
-
-/** A model of its own from some nodes of `graph`: nodes and types are copied, the bytes of weights are shared. */
-function extract(
-  graph: Graph,
-  side: 'head' | 'tail',
-  nodes: ReadonlySet<NodeProto>,
-  inputs: readonly ValueInfoProto[],
-  outputs: readonly ValueInfoProto[],
-): Graph {
-  const { model, proto } = graph;
-  const fed = new Set(inputs.map(({ name }) => name));
-  const named = new Set(outputs.map(({ name }) => name));
-  const ordered = graph.nodes().filter((node) => nodes.has(node));
-  const used = new Set([...ordered.flatMap(usedBy), ...named]);
-  const annotations = proto.quantizationAnnotation.filter(
-    ({ tensorName }) => used.has(tensorName) || ordered.some(({ output }) => output.includes(tensorName)),
-  );
-  for (const { quantParameterTensorNames } of annotations)
-    for (const { value } of quantParameterTensorNames) used.add(value);
-  const made = new Set(ordered.flatMap(({ output }) => output));
-  const isWeight = (name: string): boolean => used.has(name) && !fed.has(name);
-  const half: GraphProto = Object.assign(create(GraphProtoSchema), proto, {
-    name: `${proto.name}_${side}`,
-    node: ordered.map((node) => copyNode(node, fed, graph)),
-    initializer: proto.initializer
-      .filter(({ name }) => isWeight(name))
-      .map((tensor) => Object.assign(create(TensorProtoSchema), tensor)),
-    sparseInitializer: proto.sparseInitializer
-      .filter(({ values }) => values && isWeight(values.name))
-      .map((tensor) => Object.assign(create(SparseTensorProtoSchema), tensor)),
-    // Files of IR version 3 list initializers as inputs, too.
-    input: [...inputs, ...proto.input.filter(({ name }) => !graph.isInput(name) && isWeight(name))].map(copyType),
-    output: outputs.map(copyType),
-    valueInfo: proto.valueInfo.filter(({ name }) => made.has(name) && !fed.has(name) && !named.has(name)).map(copyType),
-    quantizationAnnotation: annotations,
-  });
-  const whole: ModelProto = Object.assign(create(ModelProtoSchema), model, {
-    graph: half,
-    opsetImport: [...model.opsetImport],
-    metadataProps: [...model.metadataProps],
-    functions: calledFunctions(model, ordered),
-    // It names values of the whole graph.
-    trainingInfo: [],
-  });
-  return new Graph(whole);
-}
-
-function copyType(info: ValueInfoProto): ValueInfoProto {
-  return clone(ValueInfoProtoSchema, info);
-}
-
-/** A node whose output is fed on this side keeps its other outputs and drops that one. */
-function copyNode(node: NodeProto, fed: ReadonlySet<string>, graph: Graph): NodeProto {
-  const copy = clone(NodeProtoSchema, node);
-  copy.output = node.output.map((output) => (fed.has(output) ? graph.uniqueName(`${output}_recomputed`) : output));
-  return copy;
-}
-
-/** The model's functions that `nodes` call, directly or through other functions. */
-function calledFunctions(model: ModelProto, nodes: readonly NodeProto[]): ModelProto['functions'] {
-  const called = new Set<string>();
-  const visit = (list: readonly NodeProto[]): void => {
-    for (const node of list) {
-      const key = `${node.domain}:${node.opType}`;
-      for (const { g, graphs } of node.attribute) for (const inner of g ? [g, ...graphs] : graphs) visit(inner.node);
-      if (called.has(key)) continue;
-      called.add(key);
-      for (const body of model.functions) if (`${body.domain}:${body.name}` === key) visit(body.node);
-    }
-  };
-  visit(nodes);
-  return model.functions.filter(({ domain, name }) => called.has(`${domain}:${name}`));
 }
