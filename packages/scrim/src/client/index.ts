@@ -1,0 +1,23 @@
+/** `scrim/client`: talk to a v2 server, and let it run the tail on a release. */
+export {
+  createPayloadPlan,
+  encodePayload,
+  PAYLOAD_DTYPES,
+  PAYLOAD_FORMATS,
+  type PayloadFormat,
+  type PayloadPlan,
+  payloadBytes,
+} from '../bundle/payload-format.js';
+export { exportRepository } from '../bundle/remote-repository.js';
+export { remoteName, remoteVariant } from '../bundle/remote-variants.js';
+export * from './confidential-session.js';
+export { createTritonClient, type TritonClientOptions } from './http-client.js';
+export {
+  createFetchTransport,
+  type FetchFunction,
+  type HttpTransport,
+  type TransportRequest,
+  type TransportResponse,
+} from './http-transport.js';
+export type { RetryClock, RetryPolicy } from './retry.js';
+export type * from './triton-client.js';
