@@ -13,8 +13,8 @@ export function heapBase(): usize {
 
 /**
  * One row along x. Output pixel i is start + Σₜ weights[i·taps + t] · pixel(offsets[i] + t·channels); reads up to a byte
- * past the last pixel. `width` is a multiple of 4; red, green and blue go to three planes, `plane` bytes apart. One and
- * two taps, which copying and linear enlarging have, are written out.
+ * past the last pixel. `width` is a multiple of 4; red, green and blue go to three planes, `plane` bytes apart. One,
+ * two and four taps, which copying, linear and cubic enlarging have, are written out.
  */
 export function horizontal(
   source: usize,
@@ -52,6 +52,17 @@ export function horizontal(
         plane,
       );
     }
+  } else if (taps == 4) {
+    for (; target < end; target += 16, offsets += 16, weights += 64) {
+      store4(
+        tap4(from, source + load<u32>(offsets), channels, weights),
+        tap4(from, source + load<u32>(offsets, 4), channels, weights + 16),
+        tap4(from, source + load<u32>(offsets, 8), channels, weights + 32),
+        tap4(from, source + load<u32>(offsets, 12), channels, weights + 48),
+        target,
+        plane,
+      );
+    }
   } else {
     for (; target < end; target += 16, offsets += 16, weights += 4 * step) {
       store4(
@@ -79,6 +90,12 @@ function tap(sum: v128, at: usize, weight: usize): v128 {
 @inline
 function tap2(sum: v128, at: usize, channels: usize, weights: usize): v128 {
   return tap(tap(sum, at, weights), at + channels, weights + 4);
+}
+
+// @ts-expect-error: a decorator of AssemblyScript
+@inline
+function tap4(sum: v128, at: usize, channels: usize, weights: usize): v128 {
+  return tap2(tap2(sum, at, channels, weights), at + 2 * channels, channels, weights + 8);
 }
 
 // @ts-expect-error: a decorator of AssemblyScript
@@ -124,6 +141,17 @@ export function vertical(
     const weight1 = v128.load32_splat(weights, 4);
     if (taps == 2) {
       for (let x: usize = 0; x < bytes; x += 16) v128.store(target + x, pair(row0 + x, weight0, row1 + x, weight1));
+      continue;
+    }
+    if (taps == 4) {
+      const row2 = load<u32>(rows, 8) + from;
+      const row3 = load<u32>(rows, 12) + from;
+      const weight2 = v128.load32_splat(weights, 8);
+      const weight3 = v128.load32_splat(weights, 12);
+      for (let x: usize = 0; x < bytes; x += 16) {
+        const three = f32x4.add(pair(row0 + x, weight0, row1 + x, weight1), f32x4.mul(v128.load(row2 + x), weight2));
+        v128.store(target + x, f32x4.add(three, f32x4.mul(v128.load(row3 + x), weight3)));
+      }
       continue;
     }
     for (let x: usize = 0; x < bytes; x += 16) {
