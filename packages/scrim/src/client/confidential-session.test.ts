@@ -1,0 +1,289 @@
+import { createHash } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Bundle, encodeBundle, loadBundle } from '../bundle/bundle.js';
+import { PAYLOAD_FORMATS, type PayloadFormat } from '../bundle/payload-format.js';
+import { exportRepository } from '../bundle/remote-repository.js';
+import type { Engine } from '../engine/engine.js';
+import { createNodeCrypto } from '../node/node-crypto.js';
+import { createNodeEngine } from '../node/ort-engine.js';
+import { createDiagonalTransform, type DiagonalParameters } from '../noise/diagonal.js';
+import { createFitRandom } from '../noise/fit/fit-random.js';
+import { createNoiser, createReplayNoiser, type Release, releaseToTensor } from '../noise/release.js';
+import { Graph } from '../onnx/index.js';
+import { createInferenceServer, type InferenceServer, MemoryRepository } from '../server/index.js';
+import { float32, type Tensor } from '../tensor.js';
+import { createConfidentialSession } from './confidential-session.js';
+import { createTritonClient } from './http-client.js';
+import { createLocalTail } from './local-tail.js';
+
+const crypto = createNodeCrypto();
+const CHANNELS = 8;
+const SIZE = 32;
+const random = createFitRandom('confidential session');
+let engine: Engine;
+let bundle: Bundle;
+let server: InferenceServer;
+/** Every byte that was sent: paths, headers and bodies. */
+let sent: Buffer[] = [];
+
+/** A strided convolution as head, a weighted sum as tail; two channels suppressed. */
+async function makeBundle(): Promise<Bundle> {
+  const head = Graph.create();
+  head.addInput('image', 'float32', ['N', 3, 'H', 'W']);
+  const kernel = Float32Array.from({ length: CHANNELS * 3 * 4 }, () => 2 * random.uniform() - 1);
+  const weights = head.addInitializer('weights', float32([CHANNELS, 3, 2, 2], kernel));
+  const conv = head.add('Conv', ['image', weights], { kernel_shape: [2, 2], strides: [2, 2] });
+  head.add('Relu', [conv], {}, { outputs: ['cut'] });
+  head.addOutput('cut', 'float32', ['N', CHANNELS, 'H2', 'W2']);
+  const tail = Graph.create();
+  tail.addInput('cut', 'float32', ['N', CHANNELS, 'H2', 'W2']);
+  tail.add('Mul', ['cut', tail.addInitializer('two', float32([1], [2]))], {}, { outputs: ['loc'] });
+  tail.add('Sigmoid', ['loc'], {}, { outputs: ['conf'] });
+  tail.addOutput('loc', 'float32', ['N', CHANNELS, 'H2', 'W2']);
+  tail.addOutput('conf', 'float32', ['N', CHANNELS, 'H2', 'W2']);
+  const draw = (low: number, high: number): Float32Array =>
+    Float32Array.from({ length: CHANNELS }, () => low + (high - low) * random.uniform());
+  const gain = draw(0.8, 1.2);
+  gain[2] = 0;
+  gain[7] = 0;
+  const parameters: DiagonalParameters = {
+    kind: 'per-channel',
+    shape: [CHANNELS],
+    gain,
+    mean: draw(0.1, 0.4),
+    sigma: draw(0.2, 0.4),
+    clipLow: new Float32Array(CHANNELS),
+    clipHigh: draw(3, 5),
+    variance: draw(0.5, 1),
+  };
+  const files = await encodeBundle(
+    {
+      head,
+      tail,
+      parameters,
+      manifest: {
+        createdAt: '2026-01-01T00:00:00.000Z',
+        createdBy: 'test',
+        alpha: 0.8,
+        model: { name: 'small', source: 'test', sha256: 'a'.repeat(64), input: 'image' },
+        cut: { tensors: [{ name: 'cut', dtype: 'float32', shape: ['N', CHANNELS, 'H2', 'W2'] }] },
+        task: { kind: 'detection', scores: 'conf', boxes: 'loc' },
+        fit: {
+          steps: 1,
+          batchSize: 1,
+          learningRate: 0.05,
+          canvases: 1,
+          photos: 1,
+          photoFolders: ['photos'],
+          seed: 'test',
+          finalTask: 1,
+        },
+        results: [],
+      },
+    },
+    crypto,
+  );
+  return loadBundle(async (path) => files.get(path) as Uint8Array, crypto);
+}
+
+const recorded = async (request: Request): Promise<Response> => {
+  const body = Buffer.from(await request.arrayBuffer());
+  sent.push(Buffer.from(request.url), Buffer.from(JSON.stringify([...request.headers])), body);
+  return server.handle(
+    new Request(request.url, {
+      method: request.method,
+      headers: request.headers,
+      ...(request.method === 'POST' ? { body } : {}),
+    }),
+  );
+};
+
+const client = createTritonClient({ url: 'http://triton.test:8000', fetch: recorded });
+
+function picture(): Tensor<'float32'> {
+  return float32(
+    [1, 3, SIZE, SIZE],
+    Float32Array.from({ length: 3 * SIZE * SIZE }, () => 2 * random.uniform() - 1),
+  );
+}
+
+beforeAll(async () => {
+  engine = await createNodeEngine({ threads: 1 });
+  bundle = await makeBundle();
+  const models: Record<string, Record<string, Uint8Array>> = {};
+  for (const [path, bytes] of await exportRepository(bundle)) {
+    const slash = path.indexOf('/');
+    const name = path.slice(0, slash);
+    models[name] ??= {};
+    (models[name] as Record<string, Uint8Array>)[path.slice(slash + 1)] = bytes;
+  }
+  server = createInferenceServer({
+    repository: new MemoryRepository(models),
+    engineFactory: () => createNodeEngine({ threads: 1 }),
+  });
+  await server.start();
+});
+
+afterAll(async () => {
+  await server.close();
+  await engine.close();
+});
+
+describe('a confidential session', () => {
+  it.each(PAYLOAD_FORMATS)('gets the answer of the local tail on the same release, payload %s', async (payload) => {
+    const session = await createConfidentialSession({ bundle, client, engine, crypto, payload });
+    const tail = await createLocalTail({ bundle, engine });
+    const release = await session.trusted.release(picture());
+    const answer = await session.send(release);
+    const expected = await tail.run(release);
+    expect(Object.keys(answer.outputs)).toEqual(['loc', 'conf']);
+    const tolerance: Record<PayloadFormat, number> = { fp32: 0, fp16: 0.01, int16: 0, uint8: 0.03 };
+    for (const [name, tensor] of Object.entries(answer.outputs)) {
+      const [found, wanted] = [tensor.data as Float32Array, expected[name]?.data as Float32Array];
+      expect(found.length).toBe(wanted.length);
+      const worst = found.reduce((most, value, i) => Math.max(most, Math.abs(value - (wanted[i] as number))), 0);
+      expect(worst).toBeLessThanOrEqual(tolerance[payload]);
+    }
+    const values = (SIZE / 2) ** 2 * (payload === 'fp32' ? CHANNELS : CHANNELS - 2);
+    const tensorBytes = values * { fp32: 4, fp16: 2, int16: 2, uint8: 1 }[payload];
+    expect(answer.sentBytes).toBeGreaterThan(tensorBytes);
+    expect(answer.sentBytes).toBeLessThan(tensorBytes + 400);
+    await tail.close();
+    await session.close();
+  });
+
+  it.each(PAYLOAD_FORMATS)('sends nothing of the input or the clean activation, payload %s', async (payload) => {
+    sent = [];
+    const session = await createConfidentialSession({ bundle, client, engine, crypto, payload });
+    const input = picture();
+    const pixels = Uint8Array.from(input.data, (value) => (value + 1) * 127.5);
+    await session.infer(input, { canonicalInput: pixels });
+    const head = await engine.load(await bundle.read('trusted/head.onnx'));
+    const clean = (await head.run({ image: input })).cut?.data as Float32Array;
+    await head.close();
+    const halves = await asFloat16(clean);
+    const { steps, sentChannels } = createDiagonalTransform(bundle.parameters);
+    const plane = clean.length / CHANNELS;
+    const stepOf = (c: number): number => steps[sentChannels?.indexOf(c) ?? c] ?? (steps[0] as number);
+    const grid = Int16Array.from(clean, (value, i) => value / stepOf(Math.floor(i / plane)));
+    const wire = Buffer.concat(sent);
+    expect(wire.length).toBeGreaterThan(payload === 'uint8' ? 1000 : 2000);
+    for (const secret of [pixels, input.data, clean, halves, grid]) {
+      expect(sharedRun(wire, Buffer.from(secret.buffer, secret.byteOffset, secret.byteLength))).toBeUndefined();
+    }
+    // The search finds what is there: the release itself, as it travels in fp32.
+    if (payload === 'fp32') {
+      sent = [];
+      const release = await session.trusted.release(input);
+      await session.send(release);
+      const values = releaseToTensor(release, bundle.parameters).data;
+      expect(sharedRun(Buffer.concat(sent), Buffer.from(values.buffer, 0, values.byteLength))).toBeDefined();
+    }
+    await session.close();
+  });
+
+  it('leaves suppressed channels out of compact payloads and sends a constant in their place as fp32', async () => {
+    for (const payload of PAYLOAD_FORMATS) {
+      sent = [];
+      const session = await createConfidentialSession({ bundle, client, engine, crypto, payload });
+      const release = await session.trusted.release(picture());
+      expect(release.sentChannels).toEqual(Int32Array.of(0, 1, 3, 4, 5, 6));
+      await session.send(release);
+      const header = Buffer.concat(sent).toString('latin1');
+      const channels = payload === 'fp32' ? CHANNELS : CHANNELS - 2;
+      expect(header).toContain(`"shape":[1,${channels},${SIZE / 2},${SIZE / 2}]`);
+      await session.close();
+    }
+    const { mean } = bundle.parameters;
+    const session = await createConfidentialSession({ bundle, client, engine, crypto, payload: 'fp32' });
+    const values = releaseToTensor(await session.trusted.release(picture()), bundle.parameters).data;
+    const plane = (SIZE / 2) ** 2;
+    for (const c of [2, 7]) {
+      expect(values.subarray(c * plane, (c + 1) * plane).every((value) => value === mean[c])).toBe(true);
+    }
+    await session.close();
+  });
+
+  it('refuses whatever is no release of its bundle, before anything is sent', async () => {
+    const session = await createConfidentialSession({ bundle, client, engine, crypto });
+    const release = await session.trusted.release(picture());
+    const transform = createDiagonalTransform(bundle.parameters);
+    const activation = float32([1, CHANNELS, 4, 4], new Float32Array(CHANNELS * 16));
+    const common = { transform, alpha: 0.8, crypto };
+    const other = await createNoiser({ ...common, bundleHash: 'b'.repeat(64), mode: 'fresh' }).release(activation);
+    const replay = await createReplayNoiser({
+      ...common,
+      bundleHash: bundle.hash,
+      seedKey: new Uint8Array(32),
+    }).release(activation);
+    const forged = { ...release } as unknown as Release;
+    const inherited = Object.create(release) as Release;
+    sent = [];
+    for (const wrong of [forged, inherited, other, replay, activation as unknown as Release]) {
+      await expect(session.send(wrong)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    }
+    for (const wrong of [forged, null, 'image', { picture: picture() }, { ...picture(), dtype: 'uint8' }]) {
+      await expect(session.infer(wrong as never)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    }
+    expect(sent).toEqual([]);
+    await session.close();
+  });
+
+  it('sends no release to a remote model that does not fit the bundle', async () => {
+    for (const [payload, model] of [
+      ['fp16', 'face_detection_noisy'],
+      ['fp32', 'face_detection_noisy_fp16'],
+      ['uint8', 'face_detection_noisy_int16'],
+    ] as const) {
+      const session = await createConfidentialSession({ bundle, client, engine, crypto, payload, model });
+      sent = [];
+      await expect(session.infer(picture())).rejects.toMatchObject({ code: 'INVALID_BUNDLE' });
+      expect(Buffer.concat(sent).length).toBeLessThan(500);
+      await session.close();
+    }
+    const session = await createConfidentialSession({ bundle, client, engine, crypto, model: 'missing' });
+    await expect(session.infer(picture())).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await session.close();
+  });
+
+  it('gives the same bytes for the same input with repeatable noise, and others without', async () => {
+    const input = picture();
+    const digest = async (noise?: { mode: 'repeatable'; secret: Uint8Array }): Promise<string[]> => {
+      const session = await createConfidentialSession({ bundle, client, engine, crypto, ...(noise ? { noise } : {}) });
+      await session.check();
+      const digests: string[] = [];
+      for (let i = 0; i < 2; i++) {
+        sent = [];
+        await session.infer(input);
+        digests.push(createHash('sha256').update(Buffer.concat(sent)).digest('hex'));
+      }
+      await session.close();
+      return digests;
+    };
+    expect(new Set(await digest({ mode: 'repeatable', secret: new Uint8Array(32).fill(7) })).size).toBe(1);
+    expect(new Set(await digest()).size).toBe(2);
+  });
+});
+
+/** Place of the first 32 bytes of `secret` (at any offset) that `wire` holds; planes of one value alone are no secret. */
+function sharedRun(wire: Buffer, secret: Buffer): number | undefined {
+  const RUN = 32;
+  const seen = new Set<string>();
+  for (let at = 0; at + RUN <= wire.length; at++) seen.add(wire.toString('latin1', at, at + RUN));
+  for (let at = 0; at + RUN <= secret.length; at += 1) {
+    const run = secret.toString('latin1', at, at + RUN);
+    if (new Set(run).size > 4 && seen.has(run)) return at;
+  }
+  return undefined;
+}
+
+async function asFloat16(values: Float32Array): Promise<Uint16Array> {
+  const graph = Graph.create();
+  graph.addInput('x', 'float32', ['n']);
+  graph.add('Cast', ['x'], { to: 10 }, { outputs: ['y'] });
+  graph.addOutput('y', 'float16', ['n']);
+  const session = await engine.load(graph.encode());
+  const { y } = await session.run({ x: float32([values.length], values) });
+  await session.close();
+  return y?.data as Uint16Array;
+}
