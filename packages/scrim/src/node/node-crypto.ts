@@ -12,6 +12,9 @@ import type { NoiseCrypto } from '../noise/noise-crypto.js';
 /** Bytes encrypted at a time: small enough to stay in the second-level cache, large enough to hide the calls. */
 const PIECE_BYTES = 131_072;
 
+/** Below this, giving memory back costs more than it saves. */
+const MIN_DISCARDED_BYTES = 4096;
+
 /** The cryptography of this Node process. */
 export function createNodeCrypto(): NoiseCrypto {
   const zeros = new Uint8Array(PIECE_BYTES);
@@ -36,7 +39,7 @@ export function createNodeCrypto(): NoiseCrypto {
         const rest = out.length - at;
         const piece = cipher.update(rest < PIECE_BYTES ? zeros.subarray(0, rest) : zeros);
         out.set(piece, at);
-        discard(piece);
+        if (piece.length >= MIN_DISCARDED_BYTES) discard(piece);
       }
     },
   };

@@ -78,6 +78,12 @@ export interface ChannelParameters {
   readonly gridHigh: number;
 }
 
+/** The activation on the grid: round(clip(z)·gain) in steps, whose ties go to even. NaN gives NaN. */
+export function quantiseValue(z: number, gain: number, clipLow: number, clipHigh: number): number {
+  const clipped = Math.max(Math.min(z, clipHigh), clipLow);
+  return Math.fround(Math.fround(clipped * gain) + INTEGERS) - INTEGERS;
+}
+
 /**
  * Puts one float32 value on its grid. NaN gives NaN.
  * @param epsilon a standard normal; `scale` and `offset` are negative, see {@link ChannelParameters}
@@ -91,10 +97,7 @@ export function releaseValue(
   { clipLow, clipHigh, gridLow, gridHigh }: ChannelParameters,
 ): number {
   const fround = Math.fround;
-  const minusNoise = fround(fround(fround(epsilon * scale) + offset) + INTEGERS);
-  const upper = clipHigh < z ? clipHigh : z;
-  const clipped = upper < clipLow ? clipLow : upper;
-  const quantised = fround(fround(clipped * gain) + INTEGERS);
-  const k = quantised - minusNoise;
-  return k < gridLow ? gridLow : k > gridHigh ? gridHigh : k;
+  const minusNoise = fround(fround(fround(epsilon * scale) + offset) + INTEGERS) - INTEGERS;
+  const k = quantiseValue(z, gain, clipLow, clipHigh) - minusNoise;
+  return Math.max(Math.min(k, gridHigh), gridLow);
 }
