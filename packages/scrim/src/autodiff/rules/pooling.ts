@@ -3,12 +3,10 @@
  *
  * AveragePool: g over the number of elements each window averaged, then summed over the windows that cover a position,
  * which is a pool again. MaxPool: one axis at a time, since the maximum of a box is the maximum of its rows' maxima; per
- * axis each window remembers the offset of its first maximum, and each position collects from the windows that remember
- * it. So ties go to the first maximum in row-major order, as in PyTorch, and overlapping windows add up. Nothing here
- * scatters, so it runs where a runtime has only elementwise operators, Gather and pools.
+ * axis the first tap of a window that equals its maximum takes the window's gradient. So ties go to the first maximum in row-major order, as in PyTorch, and overlapping windows add up. Nothing here
+ * scatters, so it runs where a runtime has only elementwise operators, Slice, Pad and pools.
  */
 import { intAttribute, intsAttribute, stringAttribute } from '../../onnx/attributes.js';
-import { int64, tensor } from '../../tensor.js';
 import { floatTensor } from '../emitter.js';
 import type { GradientRule, RuleContext, RuleTable } from '../rule.js';
 import { areFixed, isFixed, type Size } from '../size.js';
@@ -198,7 +196,11 @@ const maxPool: GradientRule = (context) => {
   return [gradient];
 };
 
-/** One axis of a MaxPool: `from` was pooled along `axis` to `pooled`, whose gradient g has the given sizes. */
+/**
+ * One axis of a MaxPool: `from` was pooled along `axis` to `pooled`, whose gradient g has the given sizes. Tap i of a
+ * window takes g if it is the first to equal the maximum; the last tap takes what is left, so that g is neither lost nor
+ * doubled. What tap i took belongs at position o·stride + i·dilation − begin.
+ */
 function maxAlong(
   context: RuleContext,
   window: WindowAxis,
@@ -210,63 +212,57 @@ function maxAlong(
   ceil: boolean,
 ): string {
   const { emit, x } = context;
-  const { size, out, kernel, stride, dilation, begin, end, span } = window;
-  const rank = sizes.length;
-  if (kernel === 1) {
-    const spread = emit.spread(g, sizes, axis, stride);
-    const covered = emit.plus(emit.times(emit.minus(out, 1), stride), 1);
-    return emit.padAxis(spread, rank, axis, -begin, emit.plus(emit.minus(size, covered), begin));
-  }
-  const at = (value: Size): Size[] => Array.from({ length: rank }, (_, i): Size => (i === axis ? value : 0));
-  const padded = emit.padWith(from, at(begin), at(end + (ceil ? stride - 1 : 0)), Number.NEGATIVE_INFINITY, x);
-  // Offset of the first maximum of each window: the last one, unless an earlier one matches.
-  let first = emit.scalar((kernel - 1) * dilation, x);
+  const { out, kernel, stride, dilation, begin, end } = window;
+  const at = (value: Size): Size[] => sizes.map((_, i): Size => (i === axis ? value : 0));
+  const padded =
+    kernel === 1 ? from : emit.padWith(from, at(begin), at(end + (ceil ? stride - 1 : 0)), Number.NEGATIVE_INFINITY, x);
   const covered = emit.plus(emit.times(emit.minus(out, 1), stride), 1);
-  for (let i = kernel - 2; i >= 0; i--) {
-    const row = emit.slice(padded, [axis], [i * dilation], [emit.plus(covered, i * dilation)], [stride]);
-    first = emit.op('Where', [emit.op('Equal', [row, pooled]), emit.scalar(i * dilation, x), first]);
+  const taken: string[] = [];
+  let left = g;
+  for (let i = 0; i < kernel - 1; i++) {
+    const tap = emit.slice(padded, [axis], [i * dilation], [emit.plus(covered, i * dilation)], [stride]);
+    const share = emit.mul(left, emit.mask(emit.op('Equal', [tap, pooled]), x));
+    taken.push(share);
+    left = emit.sub(left, share);
   }
-  // Position p lies at offset p + begin − w·stride of window w = ⌊(p + begin)/stride⌋ − q, q = 0, 1, …
-  const terms: string[] = [];
-  for (let q = 0; q * stride < span; q++) {
-    const { windows, offsets } = windowsOver(context, window, q, rank - axis - 1);
-    const matches = emit.op('Equal', [emit.gather(first, windows, axis), offsets]);
-    terms.push(emit.keepWhere(matches, emit.gather(g, windows, axis), x));
-  }
-  return emit.sum(terms);
+  taken.push(left);
+  return placeTaps(context, window, axis, taken, sizes);
 }
 
-/** For each position the q-th window over it, and its offset in that window (−1 where there is no such window). */
-function windowsOver(
+/** Σ over taps i of value i at positions o·stride + i·dilation − begin: taps of one phase are added, phases interleaved. */
+function placeTaps(
   { emit, x }: RuleContext,
-  { size, out, stride, begin }: WindowAxis,
-  q: number,
-  trailing: number,
-): { windows: string; offsets: string } {
-  const ones = Array.from({ length: trailing }, () => 1);
-  if (isFixed(size) && isFixed(out)) {
-    const windows: number[] = [];
-    const offsets: number[] = [];
-    for (let p = 0; p < size; p++) {
-      const window = Math.floor((p + begin) / stride) - q;
-      const exists = window >= 0 && window < out;
-      windows.push(exists ? window : 0);
-      offsets.push(exists ? p + begin - window * stride : -1);
-    }
-    return {
-      windows: emit.constant(int64(windows), 'windows'),
-      offsets: emit.constant(floatTensor(emit.dtype(x), [size, ...ones], offsets), 'offsets'),
-    };
+  { size, out, kernel, stride, dilation, begin }: WindowAxis,
+  axis: number,
+  taps: readonly string[],
+  sizes: readonly Size[],
+): string {
+  const rank = sizes.length;
+  if (stride === 1) {
+    return emit.sum(
+      taps.map((tap, i) => {
+        const before = i * dilation - begin;
+        return emit.padAxis(tap, rank, axis, before, emit.minus(emit.minus(size, out), before));
+      }),
+    );
   }
-  const int = (value: number): string => emit.constant(tensor('int64', [], BigInt64Array.of(BigInt(value))), 'int');
-  const positions = emit.add(emit.iota(size), int(begin));
-  const window = emit.sub(emit.div(positions, int(stride)), int(q));
-  const exists = emit.op('And', [emit.op('Less', [int(-1), window]), emit.op('Less', [window, emit.vector([out])])]);
-  const offset = emit.op('Where', [exists, emit.sub(positions, emit.mul(window, int(stride))), int(-1)]);
-  return {
-    windows: emit.op('Where', [exists, window, int(0)]),
-    offsets: emit.reshape(emit.cast(offset, emit.dtype(x)), [-1, ...ones]),
-  };
+  const last = Math.floor(((kernel - 1) * dilation) / stride);
+  const long = sizes.map((given, i) => (i === axis ? emit.plus(out, last) : given));
+  const column = [...long.slice(0, axis + 1), 1, ...long.slice(axis + 1)];
+  const phases = Array.from({ length: stride }, (_, phase) => {
+    const members = taps.flatMap((tap, i) => {
+      if ((i * dilation) % stride !== phase) return [];
+      const shift = Math.floor((i * dilation) / stride);
+      return [emit.padAxis(tap, rank, axis, shift, last - shift)];
+    });
+    return members.length === 0 ? emit.zeros(column, x) : emit.reshape(emit.sum(members), column);
+  });
+  const interleaved = emit.reshape(
+    emit.op('Concat', phases, { axis: axis + 1 }),
+    long.map((given, i) => (i === axis ? emit.times(given, stride) : given)),
+  );
+  const made = emit.times(emit.plus(out, last), stride);
+  return emit.padAxis(interleaved, rank, axis, -begin, emit.plus(emit.minus(size, made), begin));
 }
 
 /** y = mean over space: g/n everywhere. */
