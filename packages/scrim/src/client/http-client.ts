@@ -130,7 +130,7 @@ export function createTritonClient(options: TritonClientOptions): TritonClient {
         ? { method: 'GET' as const, path }
         : { method: 'POST' as const, path, headers: JSON_HEADERS, body: [encodeJson(post)] };
     return call(what, request, callOptions, ({ body }) =>
-      read(body.length === 0 ? {} : decodeJson(body, { what, code: 'INVALID_DATA', limits })),
+      read(body.length === 0 && post !== undefined ? {} : decodeJson(body, { what, code: 'INVALID_DATA', limits })),
     );
   };
   // Readiness is what the status says; only a server that can't be reached or that fails is worth another attempt.
