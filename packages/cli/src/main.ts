@@ -7,6 +7,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { ScrimError } from 'scrim';
 import { type CommandContext, createContext } from './context.js';
+import { serveFlags } from './serve-options.js';
 
 /** A command. Commander has parsed the options; their types are the command's own. */
 type Action = (context: CommandContext, options: never, args: string[]) => Promise<void>;
@@ -220,6 +221,12 @@ function buildProgram(context: CommandContext): Command {
     .addOption(threads())
     .addOption(json())
     .action(action(async () => (await import('./commands/demo.js')).demo));
+
+  const serve = program
+    .command('serve <repository>')
+    .description('serve a Triton model repository over HTTP and gRPC, as Triton does');
+  for (const flag of serveFlags()) serve.addOption(flag);
+  serve.action(action(async () => (await import('./commands/serve.js')).serve));
   return program;
 }
 

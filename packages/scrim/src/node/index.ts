@@ -9,8 +9,19 @@ export {
   type OpenFddbOptions,
   openFddb,
 } from './fddb-files.js';
+export { type GrpcListener, type GrpcServerOptions, listenGrpc } from './grpc-server.js';
+export {
+  type AccessRecord,
+  type HttpListener,
+  type HttpListenerOptions,
+  listenHttp,
+  type ServerTls,
+} from './http-listener.js';
 export * from './images.js';
+export { openModelRepository } from './model-files.js';
 export { createNodeCrypto } from './node-crypto.js';
 export { createNodeEngine, type NodeEngineOptions } from './ort-engine.js';
 export { listPhotos } from './photo-files.js';
+export { createServerLog, type ServerLog } from './server-log.js';
+export { nodeEngineFactory, type RunningServer, type ServeOptions, serveRepository } from './server-process.js';
 export { createInputReader, type DetectorInput, type InputReader } from './vision-input.js';

@@ -1,0 +1,18 @@
+/** `scrim/server`: an inference server that speaks KServe v2 as Triton does; the network is node/'s. */
+export { errorAnswer, type HttpAnswer, type HttpCall } from './http-handler.js';
+export {
+  type ControlMode,
+  createInferenceServer,
+  type InferenceServer,
+  type InferenceServerOptions,
+} from './inference-server.js';
+export type { EngineFactory, EngineRequest } from './model-instance.js';
+export type { ServerEvent } from './model-registry.js';
+export {
+  MemoryRepository,
+  type ModelFiles,
+  type ModelFolder,
+  type ModelRepository,
+  openModelFiles,
+} from './model-repository.js';
+export type { Clock } from './served-model.js';
