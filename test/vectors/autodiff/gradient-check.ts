@@ -40,6 +40,8 @@ export interface GradientCase {
   readonly wrt?: readonly string[];
   readonly modes?: readonly Mode[];
   readonly tolerance?: number;
+  /** Largest step h, a power of two; default 1/16. */
+  readonly step?: number;
 }
 
 /** A small generator for test data (mulberry32). */
@@ -146,7 +148,8 @@ export async function checkGradients(make: (random: Random) => GradientCase, see
         };
         return ((await f(moved(1))) - (await f(moved(-1)))) / (2 * h);
       };
-      const [coarse, fine] = [await slopeAt(STEP), await slopeAt(STEP / 2)];
+      const h = check.step ?? STEP;
+      const [coarse, fine] = [await slopeAt(h), await slopeAt(h / 2)];
       directions.push({ name, direction, slope: (4 * fine - coarse) / 3 });
     }
   }

@@ -28,6 +28,7 @@ export class Emitter {
   readonly #shapes = new Map<string, string>();
   readonly #sizes = new Map<string, Size>();
   #prefix = 'gradient';
+  #dtype: DataType = 'float32';
 
   /** `types` are those of the forward values, from shape inference. */
   constructor(graph: Graph, types: ReadonlyMap<string, ValueType>) {
@@ -36,9 +37,10 @@ export class Emitter {
     this.#types = types;
   }
 
-  /** Starts the names of the nodes that follow with `prefix`. */
-  name(prefix: string): void {
+  /** The nodes that follow have names that start with `prefix` and work on gradients of element type `dtype`. */
+  begin(prefix: string, dtype: DataType): void {
     this.#prefix = prefix;
+    this.#dtype = dtype;
   }
 
   /** Adds a node and returns its output. */
@@ -261,6 +263,12 @@ export class Emitter {
     return this.cast(condition, this.dtype(like));
   }
 
+  /** −1, 0 or 1. As differences of comparisons, which runtimes vectorise and WebGPU has, unlike Sign. */
+  sign(x: string, like: string): string {
+    const zero = this.scalar(0, like);
+    return this.sub(this.mask(this.op('Greater', [x, zero]), like), this.mask(this.op('Less', [x, zero]), like));
+  }
+
   /** x where `condition`, else 0. */
   keepWhere(condition: string, x: string, like: string): string {
     return this.op('Where', [condition, x, this.scalar(0, like)]);
@@ -339,16 +347,13 @@ export class Emitter {
     return this.op('Slice', inputs);
   }
 
-  /** Pads (or crops, for negative sizes) with zeros. `begins` and `ends` cover all axes. Fixed zeros add nothing. */
-  pad(x: string, begins: readonly Size[], ends: readonly Size[]): string {
+  /**
+   * Pads a gradient, or crops it for negative sizes. `begins` and `ends` cover all axes; fixed zeros add no node. The
+   * value is always written out: onnxruntime's WebGPU kernel reads it even where the format makes it optional.
+   */
+  pad(x: string, begins: readonly Size[], ends: readonly Size[], value = 0): string {
     if ([...begins, ...ends].every((size) => size === 0)) return x;
-    return this.op('Pad', [x, this.vector([...begins, ...ends])]);
-  }
-
-  /** Pads by a constant other than 0. */
-  padWith(x: string, begins: readonly Size[], ends: readonly Size[], value: number, like: string): string {
-    if ([...begins, ...ends].every((size) => size === 0)) return x;
-    return this.op('Pad', [x, this.vector([...begins, ...ends]), this.scalar(value, like)]);
+    return this.op('Pad', [x, this.vector([...begins, ...ends]), this.scalarOf(value, this.#dtype)]);
   }
 
   /** x with `begins` and `ends` added along one axis of a value of rank `rank`. */

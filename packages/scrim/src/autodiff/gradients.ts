@@ -78,7 +78,7 @@ export function addGradients(graph: Graph, options: GradientOptions): Map<string
     if (!node.output.some((output) => collected.has(output)) || !usedBy(node).some((name) => active.has(name))) {
       continue;
     }
-    emit.name(`gradient/${node.name}`);
+    emit.begin(`gradient/${node.name}`, emit.dtype(node.output[0] ?? ''));
     const gradients = node.output.map(gradientOf);
     const context = new RuleContext(node, emit, gradients, (value) => active.has(value));
     const results = ruleOf(node, graph.opset)(context);
@@ -91,7 +91,7 @@ export function addGradients(graph: Graph, options: GradientOptions): Map<string
     });
   }
 
-  emit.name('gradient');
+  emit.begin('gradient', 'float32');
   const result = new Map<string, string>();
   for (const value of wrt) {
     if (result.has(value)) continue;

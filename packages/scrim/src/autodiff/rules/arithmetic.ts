@@ -29,7 +29,7 @@ function shared(factor: (count: number) => number): GradientRule {
 const extreme: GradientRule = (context) => {
   const { emit, node, dy, y } = context;
   const masks = node.input.map((name) => emit.mask(emit.op('Equal', [name, y]), y));
-  const share = masks.length === 1 ? dy : emit.div(dy, emit.op('Sum', masks));
+  const share = masks.length === 1 ? dy : emit.div(dy, emit.sum(masks));
   return node.input.map((name, i) =>
     context.wants(i) ? emit.reduceTo(emit.mul(share, masks[i] as string), y, name) : undefined,
   );

@@ -215,7 +215,7 @@ function maxAlong(
   const { out, kernel, stride, dilation, begin, end } = window;
   const at = (value: Size): Size[] => sizes.map((_, i): Size => (i === axis ? value : 0));
   const padded =
-    kernel === 1 ? from : emit.padWith(from, at(begin), at(end + (ceil ? stride - 1 : 0)), Number.NEGATIVE_INFINITY, x);
+    kernel === 1 ? from : emit.pad(from, at(begin), at(end + (ceil ? stride - 1 : 0)), Number.NEGATIVE_INFINITY);
   const covered = emit.plus(emit.times(emit.minus(out, 1), stride), 1);
   const taken: string[] = [];
   let left = g;

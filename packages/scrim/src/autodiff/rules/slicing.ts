@@ -131,7 +131,7 @@ const pad: GradientRule = (context) => {
     for (const axis of touched) {
       const size = emit.size(x, axis);
       const padding = emit.ints([0, begins[axis] as number, 0, ends[axis] as number]);
-      const matrix = emit.op('Pad', [emit.identity(size, x), padding], { mode });
+      const matrix = emit.op('Pad', [emit.identity(size, x), padding, emit.scalar(0, x)], { mode });
       gradient = emit.alongAxis(gradient, sizes, axis, matrix, size);
       sizes[axis] = size;
     }
