@@ -110,7 +110,7 @@ export async function startStorageSimulator(api: AdminApi, directory: string): P
                 },
               ),
             )
-            .catch(() => undefined);
+            .catch((error: unknown) => process.stderr.write(`simulated Trident: ${String(error)}\n`));
         }),
       );
     },

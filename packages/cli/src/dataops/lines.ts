@@ -19,9 +19,6 @@ export function lineOf(event: DataopsEvent): string | undefined {
 
 type StepEvent = Extract<DataopsEvent, { type: 'step' }>;
 type ObjectEvent = Extract<DataopsEvent, { readonly kind: unknown }>;
-  DataopsEvent,
-  { type: 'creating' | 'created' | 'waiting' | 'ready' | 'deleting' | 'deleted' }
->;
 
 function stepLine({ step, name, namespace, source = '', fromSnapshot }: StepEvent): string | undefined {
   const where = `in namespace '${namespace}'`;

@@ -39,7 +39,10 @@ export interface Session {
 }
 
 /** Adds the flags every command has. `shortOutput` is false where -o means something else. */
-export function shared(command: Command, { shortOutput = true, dryRun = false } = {}): Command {
+export function shared(
+  command: Command,
+  { shortOutput = true, dryRun = false }: { readonly shortOutput?: boolean; readonly dryRun?: boolean } = {},
+): Command {
   command
     .option('-n, --namespace <name>', 'Kubernetes namespace', 'default')
     .option('--context <name>', 'context of the kubeconfig; default: the current one')
