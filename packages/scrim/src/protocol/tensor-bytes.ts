@@ -115,7 +115,8 @@ export function decodeTensorBytes(
   }
   let source = bytes;
   if (!LITTLE_ENDIAN && width > 1) source = swapBytes(bytes, width);
-  else if (bytes.byteOffset % width !== 0) source = bytes.slice();
+  // Not slice(): that of a Buffer, which sockets hand out, copies nothing.
+  else if (bytes.byteOffset % width !== 0) source = new Uint8Array(bytes);
   if (datatype === 'BOOL' && source.some((value) => value > 1)) source = source.map((value) => (value === 0 ? 0 : 1));
   const data = new views[datatype](source.buffer, source.byteOffset, size);
   return { dtype: DTYPE_OF[datatype], shape, data } as Tensor;
