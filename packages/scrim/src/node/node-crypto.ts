@@ -10,7 +10,7 @@ import { MessageChannel } from 'node:worker_threads';
 import type { NoiseCrypto } from '../noise/noise-crypto.js';
 
 /** Bytes encrypted at a time: small enough to stay in the second-level cache, large enough to hide the calls. */
-const PIECE_BYTES = 131_072;
+const PIECE_BYTES = 65_536;
 
 /** Below this, giving memory back costs more than it saves. */
 const MIN_DISCARDED_BYTES = 4096;

@@ -9,8 +9,8 @@ import { gaussianInPlace, KEYSTREAM_BLOCK_BYTES, NORMALS_PER_BLOCK } from './gau
 import { RELEASE_KERNEL } from './gen/release-kernel.js';
 import { type ChannelParameters, releaseValue } from './grid.js';
 
-/** Largest number of keystream blocks of a chunk: 128 KiB, so that a chunk stays in the second-level cache. */
-export const CHUNK_BLOCKS = 4096;
+/** Largest number of keystream blocks of a chunk: 64 KiB, so that a chunk stays in the second-level cache. */
+export const CHUNK_BLOCKS = 2048;
 /** Largest number of values of a chunk. */
 export const CHUNK_VALUES: number = CHUNK_BLOCKS * NORMALS_PER_BLOCK;
 
