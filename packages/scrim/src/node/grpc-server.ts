@@ -127,7 +127,7 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
       const path = `/${service}/${name}`;
       try {
         if (service === SERVICE) authorize(call);
-        const message = decodeMessage(input, call.request, { limits });
+        const message = decodeMessage(input, plainBytes(call.request), { limits });
         const bytes = asBuffer(encodeMessage(output, await task(message, gone.signal)));
         reply(null, bytes);
         record(path, 0, started, call.request.length, bytes.length);
@@ -258,7 +258,7 @@ function streamInfer(
     let id = '';
     let fields: MessageInitShape<typeof pb.ModelStreamInferResponseSchema>;
     try {
-      const message = decodeMessage(pb.ModelInferRequestSchema, bytes, { limits: server.limits });
+      const message = decodeMessage(pb.ModelInferRequestSchema, plainBytes(bytes), { limits: server.limits });
       ({ id } = message);
       const request = inferRequestFromMessage(message, server.limits);
       const response = inferResponseToMessage(await server.infer(request, { signal: gone.signal }));
@@ -336,4 +336,9 @@ function passBytes(bytes: Buffer): Buffer {
 
 function asBuffer(bytes: Uint8Array): Buffer {
   return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** The same bytes without Buffer's own slice(), which copies nothing where a Uint8Array's does. */
+function plainBytes(bytes: Buffer): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
