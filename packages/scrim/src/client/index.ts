@@ -10,6 +10,14 @@ export {
 } from '../bundle/payload-format.js';
 export { exportRepository } from '../bundle/remote-repository.js';
 export { remoteName, remoteVariant } from '../bundle/remote-variants.js';
+export type {
+  InferRequest,
+  InferResponse,
+  ModelMetadata,
+  ModelStatistics,
+  RepositoryEntry,
+  ServerMetadata,
+} from '../protocol/index.js';
 export * from './confidential-session.js';
 export { createTritonClient, type TritonClientOptions } from './http-client.js';
 export {

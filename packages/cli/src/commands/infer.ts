@@ -1,0 +1,117 @@
+/** `scrim infer`: head and noise here, tail on a v2 server. Photos give faces; .npy inputs give the model's outputs. */
+import { readFile } from 'node:fs/promises';
+import { basename, extname, join } from 'node:path';
+import { expectType, ScrimError } from 'scrim';
+import { type ConfidentialSession, createConfidentialSession, type PayloadFormat } from 'scrim/client';
+import { createNodeCrypto, createNodeEngine, readImage, writeFileAtomically, writeImage } from 'scrim/node';
+import { drawBoxes } from 'scrim/vision';
+import { type ClientFlags, createClient } from '../client-flags.js';
+import type { CommandContext } from '../context.js';
+import { decodeNpy, encodeNpy } from '../npy.js';
+import { type BundleFlags, openServable } from '../remote-bundle.js';
+import { formatBytes, formatTable } from '../table.js';
+
+interface InferOptions extends ClientFlags, BundleFlags {
+  readonly payload: PayloadFormat;
+  readonly remoteModel?: string;
+  readonly size: number;
+  readonly threshold: number;
+  readonly out?: string;
+  readonly threads?: number;
+  readonly json?: boolean;
+}
+
+/** Sends one release for each input. */
+export async function infer(context: CommandContext, options: InferOptions, inputs: string[]): Promise<void> {
+  const bundle = await openServable(options);
+  const client = await createClient(options);
+  context.onClose(() => client.close());
+  const engine = await createNodeEngine(options.threads === undefined ? {} : { threads: options.threads });
+  context.onClose(() => engine.close());
+  const session = await createConfidentialSession({
+    bundle,
+    client,
+    engine,
+    crypto: createNodeCrypto(),
+    payload: options.payload,
+    ...(options.remoteModel === undefined ? {} : { model: options.remoteModel }),
+  });
+  context.onClose(() => session.close());
+  await session.check({ signal: context.signal });
+  const rows: { input: string; sentBytes: number; [key: string]: unknown }[] = [];
+  for (const input of inputs) {
+    const started = performance.now();
+    const isArray = extname(input).toLowerCase() === '.npy';
+    const answer = isArray
+      ? await inferArray(session, input, options, context.signal)
+      : await inferPhoto(session, input, options, context.signal);
+    rows.push({ input, ...answer, ms: Math.round(performance.now() - started) });
+  }
+  if (options.json) {
+    context.printJson({
+      bundle: bundle.hash,
+      alpha: bundle.manifest.alpha,
+      server: client.url,
+      model: session.model,
+      payload: session.payload,
+      answers: rows,
+    });
+    return;
+  }
+  context.print(
+    formatTable(
+      ['input', 'answer', 'sent', 'ms'],
+      rows.map(({ input, sentBytes, ms, ...rest }) => [
+        basename(input),
+        Array.isArray(rest.faces) ? `${rest.faces.length} faces` : Object.keys(rest.outputs as object).join(', '),
+        `${sentBytes} (${formatBytes(sentBytes)})`,
+        String(ms),
+      ]),
+    ),
+  );
+}
+
+async function inferPhoto(
+  session: ConfidentialSession,
+  file: string,
+  { size, threshold, out }: InferOptions,
+  signal: AbortSignal,
+): Promise<{ faces: unknown[]; sentBytes: number; picture?: string }> {
+  const image = await readImage(file);
+  const resize = { kind: 'stretch', width: size, height: size } as const;
+  const { detections, sentBytes } = await session.detect(image, { resize, minScore: threshold, signal });
+  const faces = detections.map(({ box, score }) => ({ box: box.map((side) => Number(side.toFixed(1))), score }));
+  if (out === undefined) return { faces, sentBytes };
+  const picture = join(out, `${basename(file, extname(file))}.png`);
+  await writeImage(
+    picture,
+    drawBoxes(
+      image,
+      detections.map(({ box }) => box),
+    ),
+  );
+  return { faces, sentBytes, picture };
+}
+
+async function inferArray(
+  session: ConfidentialSession,
+  file: string,
+  { out }: InferOptions,
+  signal: AbortSignal,
+): Promise<{ outputs: Record<string, unknown>; sentBytes: number }> {
+  const bytes = await readFile(file).catch((error: unknown) => {
+    throw ScrimError.from(error, 'NOT_FOUND', `'${file}' can't be read`);
+  });
+  const { outputs, sentBytes } = await session.infer(decodeNpy(bytes), { signal });
+  const shown: Record<string, unknown> = {};
+  for (const [name, tensor] of Object.entries(outputs)) {
+    const { shape, data } = expectType(tensor, 'float32', `output '${name}'`);
+    if (out === undefined) shown[name] = { shape, data: Array.from(data) };
+    else {
+      const target = join(out, `${basename(file, '.npy')}-${name.replace(/[^A-Za-z0-9_.-]/g, '_')}.npy`);
+      await writeFileAtomically(target, encodeNpy(expectType(tensor, 'float32', name)));
+      shown[name] = { shape, file: target };
+    }
+  }
+  return { outputs: shown, sentBytes };
+}
