@@ -34,6 +34,10 @@ export function createContext(): CommandContext {
     process.stderr.write('\nstopping; press Ctrl-C again to end at once\n');
     controller.abort();
   };
+  // Whoever reads our output may stop reading (| head): that is no failure.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    process.exit(error.code === 'EPIPE' ? 0 : 1);
+  });
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
   const { version } = createRequire(import.meta.url)('../package.json') as { version: string };

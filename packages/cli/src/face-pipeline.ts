@@ -17,15 +17,13 @@ import {
   type Tensor,
   type TrustedHalf,
 } from 'scrim';
-import { createNodeCrypto, createNodeEngine, type NodeEngineOptions, readImage } from 'scrim/node';
+import { createInputReader, createNodeCrypto, createNodeEngine, type NodeEngineOptions } from 'scrim/node';
 import { splitAt } from 'scrim/split';
 import {
   createDetectionDecoder,
   type Detection,
   type DetectionDecoder,
   type DetectorSpec,
-  imageToTensor,
-  planResize,
   type ResizePlan,
 } from 'scrim/vision';
 import type { ModelSource } from './model-source.js';
@@ -84,17 +82,16 @@ export async function createFacePipeline(options: FacePipelineOptions): Promise<
   const lanes: Lane[] = [];
   for (let i = 0; i < count; i++) lanes.push(await createLane(model, bundle, provider));
   const decoder = createDetectionDecoder(detector);
+  const reader = createInputReader(detector, { kind: 'stretch', width: size, height: size });
   const description = lanes[0]?.engine.description ?? '';
   return {
     description,
     lanes: lanes.length,
     detect: async (photo, { draws = 1, minScore } = {}) => {
-      const image = await readImage(photo);
-      const plan = planResize(image, { kind: 'stretch', width: size, height: size }, detector.multiple);
+      const { tensor: input, plan } = await reader.read(photo);
       const lane = lanes.reduce((least, candidate) => (candidate.busy < least.busy ? candidate : least));
       lane.busy++;
       try {
-        const input = imageToTensor(image, detector.preprocessing, { resized: plan.resized, canvas: plan.canvas });
         return await answer(lane, input, draws, (outputs) => decode(decoder, detector, outputs, plan, minScore));
       } finally {
         lane.busy--;

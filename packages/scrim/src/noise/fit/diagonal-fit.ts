@@ -26,16 +26,16 @@ import type { FitRandom, FitRandomState } from './fit-random.js';
 import { addTaskLoss, type FitTask } from './task-loss.js';
 
 /** Weight of the privacy term at α = ½. */
-export const PRIVACY_WEIGHT = 1.75;
+export const PRIVACY_WEIGHT = 2.4;
 
 /** How steeply the privacy weight follows the odds α/(1 − α). */
-export const PRIVACY_EXPONENT = 0.55;
+export const PRIVACY_EXPONENT = 0.5;
 
 /** Smallest σ over the channel's clean standard deviation. */
 const MIN_RELATIVE_SIGMA = 1e-3;
 
 /** Channels that tell less than this many nats per element are suppressed: sent as a constant, or not at all. */
-export const SUPPRESSION_NATS = 1e-3;
+export const SUPPRESSION_NATS = 0.02;
 
 /** Weight of the privacy term for an α in [0, 1). Monotone; 0 at 0. @throws ScrimError INVALID_ARGUMENT outside. */
 export function privacyWeight(alpha: number): number {
