@@ -6,6 +6,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import { ScrimError } from 'scrim';
+import { clientFlags, payloadFlag } from './client-flags.js';
 import { type CommandContext, createContext } from './context.js';
 import { serveFlags } from './serve-options.js';
 
@@ -227,6 +228,58 @@ function buildProgram(context: CommandContext): Command {
     .description('serve a Triton model repository over HTTP and gRPC, as Triton does');
   for (const flag of serveFlags()) serve.addOption(flag);
   serve.action(action(async () => (await import('./commands/serve.js')).serve));
+
+  const infer = program
+    .command('infer <inputs...>')
+    .description('head and noise here, tail on a v2 server: photos or float32 .npy files in, faces or outputs out')
+    .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model and --alpha')
+    .addOption(model())
+    .addOption(alpha().default(0.8))
+    .addOption(payloadFlag())
+    .option('--remote-model <name>', 'model to ask; default: what the bundle calls the one for --payload')
+    .option('--out <dir>', 'directory for pictures or .npy outputs')
+    .addOption(
+      new Option('--threshold <t>', 'score a face must reach').default(0.25).argParser(fraction('--threshold')),
+    )
+    .addOption(size())
+    .addOption(threads())
+    .addOption(json());
+  for (const flag of clientFlags()) infer.addOption(flag);
+  infer.action(action(async () => (await import('./commands/infer.js')).infer));
+
+  program
+    .command('repo')
+    .description('Triton model repositories')
+    .command('export')
+    .description('write the remote half of a bundle as a Triton model repository')
+    .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model and --alpha')
+    .addOption(model())
+    .addOption(alpha().default(0.8))
+    .requiredOption('--out <repo>', 'repository to write')
+    .option('--payloads <list>', 'forms of the payload, separated by commas', 'fp32,fp16,int16,uint8')
+    .option('--force', 'replace the repository if it exists')
+    .addOption(json())
+    .action(action(async () => (await import('./commands/repo-export.js')).repoExport));
+
+  const perf = program
+    .command('perf')
+    .description('latency and throughput of a v2 server at rising concurrency')
+    .requiredOption('-m, --model-name <name>', 'model to ask')
+    .option('--concurrency-range <a:b:c>', 'start:end:step', '1')
+    .addOption(
+      new Option('--measurement-ms <n>', 'length of a window')
+        .default(5000)
+        .argParser(positiveInteger('--measurement-ms')),
+    )
+    .addOption(
+      new Option('--warmup-ms <n>', 'load before each window').default(500).argParser(positiveInteger('--warmup-ms')),
+    )
+    .addOption(new Option('-b, --batch <n>', 'batch size').default(1).argParser(positiveInteger('--batch')))
+    .option('--shape <name:dims...>', 'shape of an input without the batch, such as x:3,224,224')
+    .option('--csv <file>', "also write perf_analyzer's CSV")
+    .addOption(json());
+  for (const flag of clientFlags('-u, --url <url>')) perf.addOption(flag);
+  perf.action(action(async () => (await import('./commands/perf.js')).perf));
   return program;
 }
 

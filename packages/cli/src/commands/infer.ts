@@ -1,5 +1,5 @@
 /** `scrim infer`: head and noise here, tail on a v2 server. Photos give faces; .npy inputs give the model's outputs. */
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { expectType, ScrimError } from 'scrim';
 import { type ConfidentialSession, createConfidentialSession, type PayloadFormat } from 'scrim/client';
@@ -37,6 +37,7 @@ export async function infer(context: CommandContext, options: InferOptions, inpu
     ...(options.remoteModel === undefined ? {} : { model: options.remoteModel }),
   });
   context.onClose(() => session.close());
+  if (options.out !== undefined) await mkdir(options.out, { recursive: true });
   await session.check({ signal: context.signal });
   const rows: { input: string; sentBytes: number; [key: string]: unknown }[] = [];
   for (const input of inputs) {

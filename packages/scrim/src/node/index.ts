@@ -9,7 +9,9 @@ export {
   type OpenFddbOptions,
   openFddb,
 } from './fddb-files.js';
+export { createGrpcClient, type GrpcClient, type GrpcClientOptions } from './grpc-client.js';
 export { type GrpcListener, type GrpcServerOptions, listenGrpc } from './grpc-server.js';
+export { type ClientTls, createHttpAgent, type HttpAgentOptions } from './http-agent.js';
 export {
   type AccessRecord,
   type HttpListener,
