@@ -100,7 +100,7 @@ export async function startStorageSimulator(api: AdminApi, directory: string): P
         api.watch(trident, controller.signal, (type, action) => {
           if (type !== 'ADDED') return;
           const { namespace, name } = action.metadata;
-          const status = { state: outcome, message: outcome === 'Failed' ? 'snapshot is not the latest' : '' };
+          const status = { state: outcome, message: outcome === 'Failed' ? 'snapshot is not the latest' : 'restored' };
           void restoreInPlace(api, action, volumes, snapshots, outcome)
             .then(() =>
               api.patch(

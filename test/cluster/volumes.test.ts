@@ -361,9 +361,20 @@ describe('restore', () => {
     await write('trident', 'second');
     const volume = (await cluster.api.get(claims('trident'))).spec.volumeName;
     await cluster.storage.installTridentRestore('Succeeded');
-    expect(await restore({ snapshotName: 'mark', timeoutMs: 15_000 })).toEqual({ pvcName: 'trident', method: 'in-place' });
+    expect(await restore({ snapshotName: 'mark', timeoutMs: 15_000 })).toEqual({
+      pvcName: 'trident',
+      method: 'in-place',
+    });
     expect(await content('trident')).toBe('first');
     expect((await cluster.api.get(claims('trident'))).spec.volumeName).toBe(volume);
+    await cluster.storage.removeTridentRestore();
+    await eventually(20_000, async () =>
+      expect(await cluster.api.find('/apis/trident.netapp.io/v1')).toBeUndefined(),
+    );
+    await cluster.storage.installTridentRestore('Failed');
+    await write('trident', 'third');
+    await expect(restore({ snapshotName: 'mark' })).rejects.toThrow(/snapshot is not the latest/);
+    expect(await content('trident')).toBe('third');
     await cluster.storage.removeTridentRestore();
   });
 });
