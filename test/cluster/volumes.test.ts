@@ -368,9 +368,7 @@ describe('restore', () => {
     expect(await content('trident')).toBe('first');
     expect((await cluster.api.get(claims('trident'))).spec.volumeName).toBe(volume);
     await cluster.storage.removeTridentRestore();
-    await eventually(20_000, async () =>
-      expect(await cluster.api.find('/apis/trident.netapp.io/v1')).toBeUndefined(),
-    );
+    await eventually(20_000, async () => expect(await cluster.api.find('/apis/trident.netapp.io/v1')).toBeUndefined());
     await cluster.storage.installTridentRestore('Failed');
     await write('trident', 'third');
     await expect(restore({ snapshotName: 'mark' })).rejects.toThrow(/snapshot is not the latest/);
