@@ -190,6 +190,35 @@ describe('addGradients', () => {
     expect(() => addGradients(build(), { loss: 'both', wrt: ['det'] })).not.toThrow();
   });
 
+  it('takes a loss of shape [1]', async () => {
+    const graph = Graph.create();
+    graph.addInput('x', 'float32', [4]);
+    const loss = graph.add('ReduceMean', [graph.add('Mul', ['x', 'x'])], { keepdims: 1 });
+    addGradients(graph, { loss, wrt: ['x'], outputs: true });
+    const found = await run(graph, { x: float32([4], [2, 4, 6, 8]) });
+    expect(valuesOf(found, 'x')).toEqual([1, 2, 3, 4]);
+  });
+
+  it('says so where a rank stays unknown, and where half precision lies on the way', () => {
+    const graph = Graph.create();
+    graph.addInput('x', 'float32', [4]);
+    const opaque = graph.add('Opaque', ['x'], {}, { domain: 'elsewhere', outputs: ['opaque'] });
+    const sums = graph.add('ReduceSum', [opaque, graph.addInitializer('axis', int64([0]))], { keepdims: 0 });
+    const loss = graph.add('ReduceSum', [graph.add('Cast', [sums], { to: 1 })], { keepdims: 0 });
+    expect(codeOf(() => addGradients(graph, { loss, wrt: [opaque] }))).toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining("the rank of 'opaque' is unknown"),
+    });
+    const half = Graph.create();
+    half.addInput('x', 'float32', [4]);
+    const exp = half.add('Exp', [half.add('Cast', ['x'], { to: 10 })], {}, { name: 'low' });
+    const sum = half.add('ReduceSum', [half.add('Cast', [exp], { to: 1 })], { keepdims: 0 });
+    expect(codeOf(() => addGradients(half, { loss: sum, wrt: ['x'] }))).toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('has half precision'),
+    });
+  });
+
   it('refuses a Dropout and a BatchNormalization in training mode', () => {
     const graph = Graph.create();
     graph.addInput('x', 'float32', [2, 3]);

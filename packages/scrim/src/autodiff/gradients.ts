@@ -38,6 +38,8 @@ export interface Differentiability {
   readonly reason?: string;
 }
 
+const FLOAT32: ValueType = { dtype: 'float32', shape: undefined };
+
 /** Name of the graph output that {@link addGradients} makes for a value. */
 export function gradientName(value: string): string {
   return `${value}/gradient`;
@@ -78,6 +80,8 @@ export function addGradients(graph: Graph, options: GradientOptions): Map<string
     if (!node.output.some((output) => collected.has(output)) || !usedBy(node).some((name) => active.has(name))) {
       continue;
     }
+    const half = [...node.input, ...node.output].find((name) => active.has(name) && isHalf(types.get(name) ?? FLOAT32));
+    if (half !== undefined) throw unsupportedOperator(node, `'${half}' has half precision`);
     emit.begin(`gradient/${node.name}`, emit.dtype(node.output[0] ?? ''));
     const gradients = node.output.map(gradientOf);
     const context = new RuleContext(node, emit, gradients, (value) => active.has(value));
@@ -153,10 +157,15 @@ function dependents(
     if (!usedBy(node).some((name) => active.has(name))) continue;
     for (const output of node.output) {
       const type = types.get(output);
-      if (output !== '' && (type === undefined || isFloat(type))) active.add(output);
+      if (output !== '' && (type === undefined || isFloat(type) || isHalf(type))) active.add(output);
     }
   }
   return active;
+}
+
+/** Half precision carries gradients in principle, but is refused: no rule here is written for it. */
+function isHalf(type: ValueType): boolean {
+  return type.dtype === 'float16' || type.dtype === 'bfloat16';
 }
 
 function isFloat(type: ValueType): boolean {
