@@ -1,0 +1,232 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Bundle, encodeBundle, loadBundle } from '../bundle/bundle.js';
+import { exportRepository } from '../bundle/remote-repository.js';
+import { type ConfidentialSession, createConfidentialSession } from '../client/confidential-session.js';
+import { createTritonClient } from '../client/http-client.js';
+import type { TritonClient } from '../client/triton-client.js';
+import type { Engine } from '../engine/engine.js';
+import { Graph } from '../onnx/index.js';
+import { bytesTensor } from '../protocol/index.js';
+import { createInferenceServer, type InferenceServer, MemoryRepository } from '../server/index.js';
+import { float32, type Tensor } from '../tensor.js';
+import { createImage, FACEBOXES_TFJS_SPEC, imageToTensor } from '../vision/index.js';
+import { createGateway, type Gateway } from './gateway.js';
+import { createGrpcClient } from './grpc-client.js';
+import { listenGrpc } from './grpc-server.js';
+import { encodePng } from './images.js';
+import { createNodeCrypto } from './node-crypto.js';
+import { createNodeEngine } from './ort-engine.js';
+
+const crypto = createNodeCrypto();
+const SIDE = 128;
+let engine: Engine;
+let bundle: Bundle;
+let remote: InferenceServer;
+let upstream: TritonClient;
+let session: ConfidentialSession;
+let gateway: Gateway;
+let client: TritonClient;
+let remoteIsUp = true;
+let sentUpstream = Buffer.alloc(0);
+
+/** Head: a strided pool; noise so small that the answer shows which image it was; tail: twice the mean of each channel. */
+async function makeBundle(): Promise<Bundle> {
+  const head = Graph.create();
+  head.addInput('image', 'float32', ['N', 3, 'H', 'W']);
+  head.add('AveragePool', ['image'], { kernel_shape: [8, 8], strides: [8, 8] }, { outputs: ['cut'] });
+  head.addOutput('cut', 'float32', ['N', 3, 'h', 'w']);
+  const tail = Graph.create();
+  tail.addInput('cut', 'float32', ['N', 3, 'h', 'w']);
+  const mean = tail.add('GlobalAveragePool', ['cut']);
+  tail.add('Mul', [mean, tail.addInitializer('two', float32([1], [2]))], {}, { outputs: ['loc'] });
+  tail.add('Identity', ['loc'], {}, { outputs: ['conf'] });
+  tail.addOutput('loc', 'float32', ['N', 3, 1, 1]);
+  tail.addOutput('conf', 'float32', ['N', 3, 1, 1]);
+  const of = (value: number): Float32Array => new Float32Array(3).fill(value);
+  const files = await encodeBundle(
+    {
+      head,
+      tail,
+      parameters: {
+        kind: 'per-channel',
+        shape: [3],
+        gain: of(1),
+        mean: of(0),
+        sigma: of(0.01),
+        clipLow: of(-1),
+        clipHigh: of(1),
+        variance: of(1),
+      },
+      manifest: {
+        createdAt: '2026-01-01T00:00:00.000Z',
+        createdBy: 'test',
+        alpha: 0.5,
+        model: {
+          name: 'face_detection',
+          source: 'test',
+          sha256: 'a'.repeat(64),
+          input: 'image',
+          detector: structuredClone(FACEBOXES_TFJS_SPEC) as never,
+        },
+        cut: { tensors: [{ name: 'cut', dtype: 'float32', shape: ['N', 3, 'h', 'w'] }] },
+        task: { kind: 'detection', scores: 'conf', boxes: 'loc' },
+        fit: {
+          steps: 1,
+          batchSize: 1,
+          learningRate: 0.05,
+          canvases: 1,
+          photos: 1,
+          photoFolders: ['photos'],
+          seed: 'test',
+          finalTask: 1,
+        },
+        results: [],
+      },
+    },
+    crypto,
+  );
+  return loadBundle(async (path) => files.get(path) as Uint8Array, crypto);
+}
+
+function pictureOf(value: number): Tensor<'float32'> {
+  return float32([1, 3, SIDE, SIDE], new Float32Array(3 * SIDE * SIDE).fill(value));
+}
+
+beforeAll(async () => {
+  engine = await createNodeEngine({ threads: 1 });
+  bundle = await makeBundle();
+  const files = await exportRepository(bundle, ['fp16']);
+  remote = createInferenceServer({
+    repository: new MemoryRepository({
+      face_detection_noisy_fp16: Object.fromEntries(
+        [...files].map(([path, bytes]) => [path.slice(path.indexOf('/') + 1), bytes]),
+      ),
+    }),
+    engineFactory: () => createNodeEngine({ threads: 1 }),
+  });
+  await remote.start();
+  upstream = createTritonClient({
+    url: 'http://triton.test',
+    retry: { retries: 0 },
+    fetch: async (request) => {
+      if (!remoteIsUp) throw new Error('down');
+      const body = Buffer.from(await request.clone().arrayBuffer());
+      sentUpstream = Buffer.concat([sentUpstream, body]);
+      return remote.handle(request);
+    },
+  });
+  session = await createConfidentialSession({ bundle, client: upstream, engine, crypto });
+  gateway = await createGateway({
+    bundle,
+    session,
+    upstream,
+    resize: { kind: 'stretch', width: SIDE, height: SIDE },
+  });
+  client = createTritonClient({ url: 'http://gateway.test', fetch: (request) => gateway.handle(request) });
+});
+
+afterAll(async () => {
+  await gateway.close();
+  await session.close();
+  await remote.close();
+  await engine.close();
+});
+
+describe('the gateway', () => {
+  it('has the clean model’s name, tensors and shapes', async () => {
+    expect(await client.serverReady()).toBe(true);
+    expect(await client.modelReady('face_detection')).toBe(true);
+    expect(await client.modelReady('face_detection_noisy_fp16')).toBe(false);
+    const { inputs, outputs } = await client.modelMetadata('face_detection');
+    expect(inputs).toEqual([{ name: 'image', datatype: 'FP32', shape: [-1, 3, -1, -1] }]);
+    expect(outputs.map(({ name, shape }) => `${name} ${shape}`)).toEqual(['loc -1,3,1,1', 'conf -1,3,1,1']);
+  });
+
+  it('answers batches of tensors under the clean names, sample by sample', async () => {
+    const [a, b] = [pictureOf(0.25), pictureOf(-0.5)];
+    const data = new Float32Array(2 * a.data.length);
+    data.set(a.data);
+    data.set(b.data, a.data.length);
+    sentUpstream = Buffer.alloc(0);
+    const { outputs } = await client.infer({
+      modelName: 'face_detection',
+      inputs: [{ name: 'image', tensor: float32([2, 3, SIDE, SIDE], data) }],
+      outputs: [{ name: 'loc' }],
+    });
+    expect(outputs.map(({ name }) => name)).toEqual(['loc']);
+    expect(outputs[0]?.tensor.shape).toEqual([2, 3, 1, 1]);
+    const values = outputs[0]?.tensor.data as Float32Array;
+    for (const [i, expected] of [0.5, 0.5, 0.5, -1, -1, -1].entries()) {
+      expect(Math.abs((values[i] as number) - expected)).toBeLessThan(0.02);
+    }
+    expect(sentUpstream.length).toBeGreaterThan(2 * 3 * (SIDE / 8) ** 2 * 2);
+    expect(sentUpstream.length).toBeLessThan(a.data.byteLength / 10);
+    expect(sentUpstream.includes(Buffer.from(a.data.buffer, 0, 32))).toBe(false);
+  });
+
+  it('takes encoded images and preprocesses them as the bundle says', async () => {
+    const picture = createImage(200, 100, [255, 128, 0]);
+    const png = await encodePng(picture);
+    sentUpstream = Buffer.alloc(0);
+    const { outputs } = await client.infer({
+      modelName: 'face_detection',
+      inputs: [{ name: 'image', tensor: bytesTensor([1], [png]) }],
+    });
+    const clean = imageToTensor(picture, FACEBOXES_TFJS_SPEC.preprocessing).data;
+    const values = outputs.find(({ name }) => name === 'loc')?.tensor.data as Float32Array;
+    for (let c = 0; c < 3; c++) {
+      expect(Math.abs((values[c] as number) - 2 * (clean[c * 200 * 100] as number))).toBeLessThan(0.03);
+    }
+    for (let at = 0; at + 32 <= png.length; at++) {
+      expect(sentUpstream.includes(Buffer.from(png.buffer, png.byteOffset + at, 32))).toBe(false);
+    }
+    const wrong = client.infer({
+      modelName: 'face_detection',
+      inputs: [{ name: 'image', tensor: bytesTensor([1], [new Uint8Array(100)]) }],
+    });
+    await expect(wrong).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  });
+
+  it('counts releases of the same image by client, without naming either', async () => {
+    const token = createTritonClient({
+      url: 'http://gateway.test',
+      bearerToken: 'token-1',
+      fetch: (request) => gateway.handle(request),
+    });
+    for (const value of [0.1, 0.1, 0.1, 0.2]) {
+      await token.infer({ modelName: 'face_detection', inputs: [{ name: 'image', tensor: pictureOf(value) }] });
+    }
+    const report = gateway.report();
+    const own = report.filter(({ client: name }) => name !== 'anonymous');
+    expect(own).toEqual([{ client: expect.stringMatching(/^[0-9a-f]{12}$/), releases: 4, images: 2, most: 3 }]);
+    expect(JSON.stringify(report)).not.toContain('token-1');
+  });
+
+  it('speaks gRPC too', async () => {
+    const listener = await listenGrpc({ server: gateway.server, port: 0 });
+    const grpc = createGrpcClient({ url: listener.address });
+    const { outputs } = await grpc.infer({
+      modelName: 'face_detection',
+      inputs: [{ name: 'image', tensor: pictureOf(0.4) }],
+    });
+    expect(outputs.map(({ name }) => name)).toEqual(['loc', 'conf']);
+    const [first] = (outputs[0] as { tensor: Tensor<'float32'> }).tensor.data;
+    expect(Math.abs((first as number) - 0.8)).toBeLessThan(0.02);
+    await grpc.close();
+    await listener.close(500);
+  });
+
+  it('is not ready and says UNAVAILABLE while the remote server is away', async () => {
+    const impatient = createTritonClient({
+      url: 'http://gateway.test',
+      retry: { retries: 0 },
+      fetch: (request) => gateway.handle(request),
+    });
+    remoteIsUp = false;
+    const call = impatient.infer({ modelName: 'face_detection', inputs: [{ name: 'image', tensor: pictureOf(0) }] });
+    await expect(call).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+    await expect.poll(() => impatient.serverReady(), { timeout: 4000 }).toBe(false);
+    remoteIsUp = true;
+    await expect.poll(() => impatient.serverReady(), { timeout: 4000 }).toBe(true);
+  });
+});

@@ -1,0 +1,303 @@
+/**
+ * The gateway: existing v2 clients speak to it as if it ran the clean model; it stands on the trusted side, runs head and
+ * noise, lets a remote server run the tail on the release, and answers under the clean names.
+ *
+ * The server of server/ does what a server does (queues, statistics, metrics, draining); its engine is the
+ * confidential session. In front of it two things are added: encoded images as BYTES become input tensors, and releases
+ * of the same image are counted for each client, since every further fresh release tells more about an image.
+ */
+import { createHmac, randomBytes, webcrypto } from 'node:crypto';
+import type { Bundle } from '../bundle/bundle.js';
+import { HEAD_PATH } from '../bundle/bundle.js';
+import type { ConfidentialSession } from '../client/confidential-session.js';
+import type { TritonClient } from '../client/triton-client.js';
+import type { Engine, NamedTensors, RunOptions, Session, ValueInfo } from '../engine/engine.js';
+import { assertArgument, ScrimError } from '../errors.js';
+import { Graph } from '../onnx/index.js';
+import {
+  DTYPE_OF,
+  type InferRequest,
+  type InferResponse,
+  isDatatype,
+  type Limits,
+  type WireTensor,
+} from '../protocol/index.js';
+import { answerHttp, type HttpAnswer, type HttpCall, handleRequest } from '../server/http-handler.js';
+import { createInferenceServer, type InferenceServer } from '../server/inference-server.js';
+import { MemoryRepository } from '../server/model-repository.js';
+import { type DataType, expectType, float32, type Tensor } from '../tensor.js';
+import { DEFAULT_RESIZE, type DetectorSpec, type ResizeMode } from '../vision/index.js';
+import { createInputReader } from './vision-input.js';
+
+/** What a gateway is made of. */
+export interface GatewayOptions {
+  readonly bundle: Bundle;
+  /** Head, noise and the way to the remote server; belongs to the caller. */
+  readonly session: ConfidentialSession;
+  /** The session's client: asked for the outputs' shapes and whether the remote server is ready. */
+  readonly upstream: TritonClient;
+  /** Name under which clients find the model. Default: the clean model's name in the bundle. */
+  readonly name?: string;
+  /** How encoded images become inputs. Default: 1024×1024. */
+  readonly resize?: ResizeMode;
+  /** Requests that may be under way to the remote server. Default 4. */
+  readonly concurrency?: number;
+  /** Counts releases of the same image for each client; default true. Costs a hash of each input. */
+  readonly countReleases?: boolean;
+  readonly limits?: Limits;
+  readonly version?: string;
+}
+
+/** How often one client had images released. Counts only. */
+export interface ReleaseCounts {
+  /** A name that stands for the client's credentials, not the credentials. */
+  readonly client: string;
+  readonly releases: number;
+  /** Different images among them, of those still remembered. */
+  readonly images: number;
+  /** Releases of the image that was released most often. */
+  readonly most: number;
+}
+
+/** A gateway: a server of one model, and its counts. */
+export interface Gateway {
+  /** Speaks v2; for the listeners of this folder. */
+  readonly server: InferenceServer;
+  /** Answers HTTP, counting for the client that the Authorization header names. Never rejects. */
+  answer(call: HttpCall): Promise<HttpAnswer>;
+  /** As `answer`, on the platform's fetch types. */
+  handle(request: Request): Promise<Response>;
+  report(): ReleaseCounts[];
+  close(): Promise<void>;
+}
+
+const READY_EVERY_MS = 1_000;
+/** Clients, and images of one client, that are remembered; the oldest are forgotten first. */
+const MAX_CLIENTS = 1_000;
+const MAX_IMAGES = 10_000;
+const MAX_BATCH = 8;
+
+/**
+ * Makes a gateway. The remote server must answer now, as the outputs' shapes come from it.
+ * @throws ScrimError INVALID_BUNDLE if the remote model does not fit the bundle; as the client
+ */
+export async function createGateway(options: GatewayOptions): Promise<Gateway> {
+  const { bundle, session, upstream, concurrency = 4, countReleases = true, resize = DEFAULT_RESIZE } = options;
+  assertArgument(Number.isSafeInteger(concurrency) && concurrency >= 1, 'concurrency is no integer ≥ 1');
+  const { manifest } = bundle;
+  const name = options.name ?? manifest.model.name;
+  await session.check();
+  const types = await typesOf(bundle, session, upstream);
+  const inner = createInferenceServer({
+    repository: new MemoryRepository({
+      [name]: {
+        'config.pbtxt':
+          `name: "${name}"\nmax_batch_size: ${MAX_BATCH}\n` +
+          `instance_group [ { count: ${concurrency} kind: KIND_CPU } ]\n`,
+        '1/model.onnx': new Uint8Array(0),
+      },
+    }),
+    engineFactory: async () => sessionEngine(session, types),
+    ...(options.limits === undefined ? {} : { limits: options.limits }),
+    ...(options.version === undefined ? {} : { version: options.version }),
+  });
+  await inner.start();
+  const [entry] = await inner.index();
+  if (!inner.modelReady(name)) {
+    await inner.close();
+    throw new ScrimError('INTERNAL', `the gateway's model can't be served: ${entry?.reason ?? 'no reason given'}`);
+  }
+
+  let upstreamReady = true;
+  const look = async (): Promise<void> => {
+    upstreamReady = await upstream.modelReady(session.model, { timeoutMs: READY_EVERY_MS }).catch(() => false);
+  };
+  const timer = setInterval(() => void look(), READY_EVERY_MS);
+  timer.unref();
+
+  const reader = manifest.model.detector && createInputReader(manifest.model.detector as DetectorSpec, resize);
+  const counter = createReleaseCounter();
+  const input = manifest.model.input;
+
+  const inferFor = async (
+    client: string,
+    request: InferRequest,
+    inferOptions?: { readonly signal?: AbortSignal },
+  ): Promise<InferResponse> => {
+    const [only] = request.inputs;
+    const tensor = request.modelName === name && only?.name === input ? only.tensor : undefined;
+    if (countReleases && tensor) await counter.count(client, samplesOf(tensor));
+    if (only === undefined || tensor?.dtype !== 'bytes') return inner.infer(request, inferOptions);
+    if (!reader) throw new ScrimError('UNSUPPORTED', `'${name}' takes no encoded images: send its input tensor`);
+    assertArgument(
+      tensor.data.length >= 1 && tensor.data.length <= MAX_BATCH,
+      `input '${input}' holds ${tensor.data.length} images, expected 1 to ${MAX_BATCH}`,
+    );
+    const tensors = await Promise.all(
+      (tensor.data as Uint8Array[]).map(async (file) => (await reader.read(file)).tensor),
+    );
+    return inner.infer({ ...request, inputs: [{ ...only, tensor: concat(tensors) }] }, inferOptions);
+  };
+  const serverFor = (client: string): InferenceServer => {
+    const server: InferenceServer = {
+      limits: inner.limits,
+      start: () => inner.start(),
+      live: () => inner.live(),
+      ready: () => upstreamReady && inner.ready(),
+      modelReady: (model, version) => upstreamReady && inner.modelReady(model, version),
+      metadata: () => inner.metadata(),
+      modelMetadata: (model, version) => inner.modelMetadata(model, version),
+      modelConfig: (model, version) => inner.modelConfig(model, version),
+      statistics: (model, version) => inner.statistics(model, version),
+      infer: (request, inferOptions) => inferFor(client, request, inferOptions),
+      index: (readyOnly) => inner.index(readyOnly),
+      load: (model, request) => inner.load(model, request),
+      unload: (model) => inner.unload(model),
+      poll: () => inner.poll(),
+      metrics: () => inner.metrics(),
+      handle: (request) => handleRequest(server, request),
+      answer: (call) => answerHttp(server, call),
+      drain: (timeoutMs) => inner.drain(timeoutMs),
+      close: () => inner.close(),
+    };
+    return server;
+  };
+  const clientOf = (authorization: string | null | undefined): string =>
+    authorization ? counter.nameOf(authorization) : 'anonymous';
+  return {
+    server: serverFor('grpc'),
+    answer: (call) => serverFor(clientOf(call.header('authorization'))).answer(call),
+    handle: (request) => serverFor(clientOf(request.headers.get('authorization'))).handle(request),
+    report: () => counter.report(),
+    close: async () => {
+      clearInterval(timer);
+      await inner.close();
+    },
+  };
+}
+
+interface ModelTypes {
+  readonly inputs: readonly ValueInfo[];
+  readonly outputs: readonly ValueInfo[];
+}
+
+/** Input as the head declares it, outputs as the remote model does, under the clean names. */
+async function typesOf(bundle: Bundle, session: ConfidentialSession, upstream: TritonClient): Promise<ModelTypes> {
+  const { manifest } = bundle;
+  const type = Graph.decode(await bundle.read(HEAD_PATH)).declaredType(manifest.model.input);
+  const [, ...dims] = type?.shape ?? [];
+  const metadata = await upstream.modelMetadata(session.model);
+  return {
+    inputs: [{ name: manifest.model.input, dtype: 'float32', shape: ['N', ...dims] }],
+    outputs: manifest.remote.outputs.map(({ remote, model }) => {
+      const found = metadata.outputs.find((output) => output.name === remote);
+      const dtype = found && isDatatype(found.datatype) ? DTYPE_OF[found.datatype] : undefined;
+      if (!found || dtype === undefined || dtype === 'bytes') {
+        throw new ScrimError('INVALID_BUNDLE', `remote model '${session.model}' has no tensor '${remote}'`);
+      }
+      const shape = found.shape.slice(1).map((dimension) => (dimension < 0 ? '' : dimension));
+      return { name: model, dtype: dtype as DataType, shape: ['N', ...shape] };
+    }),
+  };
+}
+
+/** An engine whose only graph is the session. */
+function sessionEngine(confidential: ConfidentialSession, { inputs, outputs }: ModelTypes): Engine {
+  const run = async (feeds: NamedTensors, { signal }: RunOptions = {}): Promise<Record<string, Tensor>> => {
+    const input = expectType(feeds[inputs[0]?.name ?? ''] as Tensor, 'float32', 'the input');
+    const [samples = 0, ...rest] = input.shape;
+    const size = input.data.length / Math.max(1, samples);
+    const answers = await Promise.all(
+      Array.from({ length: samples }, (_, n) =>
+        confidential.infer(
+          float32([1, ...rest], input.data.subarray(n * size, (n + 1) * size)),
+          signal ? { signal } : {},
+        ),
+      ),
+    );
+    const joined: Record<string, Tensor> = {};
+    for (const { name } of outputs) joined[name] = concat(answers.map((answer) => answer.outputs[name] as Tensor));
+    return joined;
+  };
+  const session: Session = { inputs, outputs, run, close: async () => {} };
+  return {
+    description: 'confidential session',
+    executionProvider: 'remote',
+    threads: 1,
+    load: async () => session,
+    close: async () => {},
+  };
+}
+
+/** Tensors of one type, one after another along the first dimension. */
+function concat<T extends Tensor>(tensors: readonly T[]): T {
+  const [first, ...more] = tensors;
+  if (!first) throw new ScrimError('INVALID_ARGUMENT', 'there is no sample');
+  if (more.length === 0) return first;
+  const arrays = tensors.map(({ data }) => data as Float32Array) as [Float32Array, ...Float32Array[]];
+  const array = new (arrays[0].constructor as typeof Float32Array)(arrays.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of arrays) {
+    array.set(part, at);
+    at += part.length;
+  }
+  return { ...first, shape: [tensors.length, ...first.shape.slice(1)], data: array };
+}
+
+/** Bytes of each sample of an input. */
+function samplesOf(tensor: WireTensor): Uint8Array[] {
+  if (tensor.dtype === 'bytes') return [...(tensor.data as readonly Uint8Array[])];
+  if (!ArrayBuffer.isView(tensor.data)) return [];
+  const { buffer, byteOffset, byteLength } = tensor.data;
+  const samples = Math.min(tensor.shape[0] ?? 1, MAX_BATCH);
+  const size = Math.floor(byteLength / Math.max(1, samples));
+  return Array.from({ length: samples }, (_, n) => new Uint8Array(buffer, byteOffset + n * size, size));
+}
+
+interface ReleaseCounter {
+  nameOf(authorization: string): string;
+  count(client: string, samples: readonly Uint8Array[]): Promise<void>;
+  report(): ReleaseCounts[];
+}
+
+/** Counts under keyed hashes; the key dies with the process, so the counts name neither images nor tokens. */
+function createReleaseCounter(): ReleaseCounter {
+  const secret = randomBytes(32);
+  const key = webcrypto.subtle.importKey('raw', secret, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign']);
+  const clients = new Map<string, { releases: number; images: Map<string, number> }>();
+  return {
+    nameOf: (authorization) => createHmac('sha256', secret).update(authorization).digest('hex').slice(0, 12),
+    count: async (client, samples) => {
+      const hmac = await key;
+      // In libuv's threads, so that the event loop goes on.
+      const hashes = await Promise.all(
+        samples.map((bytes) => webcrypto.subtle.sign('HMAC', hmac, bytes as Uint8Array<ArrayBuffer>)),
+      );
+      let entry = clients.get(client);
+      if (!entry) {
+        forgetOldest(clients, MAX_CLIENTS);
+        entry = { releases: 0, images: new Map() };
+        clients.set(client, entry);
+      }
+      for (const hash of hashes) {
+        const image = Buffer.from(hash).toString('base64');
+        const before = entry.images.get(image) ?? 0;
+        if (before === 0) forgetOldest(entry.images, MAX_IMAGES);
+        entry.images.set(image, before + 1);
+        entry.releases++;
+      }
+    },
+    report: () =>
+      Array.from(clients, ([client, { releases, images }]) => ({
+        client,
+        releases,
+        images: images.size,
+        most: Math.max(0, ...images.values()),
+      })),
+  };
+}
+
+function forgetOldest(map: Map<string, unknown>, most: number): void {
+  const oldest = map.keys().next();
+  if (map.size >= most && !oldest.done) map.delete(oldest.value);
+}
