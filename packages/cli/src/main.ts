@@ -8,6 +8,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { ScrimError } from 'scrim';
 import { clientFlags, payloadFlag } from './client-flags.js';
 import { type CommandContext, createContext } from './context.js';
+import { gatewayFlags } from './gateway-flags.js';
 import { serveFlags } from './serve-options.js';
 
 /** A command. Commander has parsed the options; their types are the command's own. */
@@ -280,6 +281,18 @@ function buildProgram(context: CommandContext): Command {
     .addOption(json());
   for (const flag of clientFlags('-u, --url <url>')) perf.addOption(flag);
   perf.action(action(async () => (await import('./commands/perf.js')).perf));
+
+  const gateway = program
+    .command('gateway')
+    .description('let existing v2 clients use a remote server that sees releases alone; runs on the trusted side')
+    .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model and --alpha')
+    .addOption(model())
+    .addOption(alpha().default(0.8))
+    .addOption(payloadFlag())
+    .addOption(size())
+    .addOption(threads());
+  for (const flag of [...gatewayFlags(), ...clientFlags('--upstream <url>')]) gateway.addOption(flag);
+  gateway.action(action(async () => (await import('./commands/gateway.js')).gateway));
   return program;
 }
 

@@ -9,6 +9,7 @@ export {
   type OpenFddbOptions,
   openFddb,
 } from './fddb-files.js';
+export { createGateway, type Gateway, type GatewayOptions, type ReleaseCounts } from './gateway.js';
 export { createGrpcClient, type GrpcClient, type GrpcClientOptions } from './grpc-client.js';
 export { type GrpcListener, type GrpcServerOptions, listenGrpc } from './grpc-server.js';
 export { type ClientTls, createHttpAgent, type HttpAgentOptions } from './http-agent.js';
