@@ -25,6 +25,7 @@ export type { ExtraMount } from './manifests/jupyterlab.js';
 export type { ContainerResources } from './manifests/resources.js';
 export { OPERATION_ANNOTATION, type OperationOptions } from './operation.js';
 export { hashJupyterPassword } from './password.js';
+export { type AccessRule, COMMAND_RULES, clusterRoles } from './rbac.js';
 export { type RestoreResult, type RestoreVolumeSnapshotOptions, restoreVolumeSnapshot } from './restore.js';
 export {
   createCaConfigMap,

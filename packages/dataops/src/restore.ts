@@ -201,6 +201,7 @@ async function swap(operation: Operation, journal: Journal, keepOldVolume: boole
   if (present?.spec?.volumeName !== newVolume) {
     await operation.silently(() => operation.remove('PersistentVolumeClaim', claim.name));
     await reserve(client, newVolume, namespace, claim.name, options);
+    await available(operation, newVolume);
     await operation.silently(() => makeClaimAgain(operation, journal, newVolume));
   }
   await client.patch('PersistentVolume', '', newVolume, await released(client, newVolume, signal), options);
@@ -282,6 +283,16 @@ async function reserve(
   await client.patch('PersistentVolume', '', volume, { spec: { claimRef } }, options);
 }
 
+/** Waits until the volume controller has seen the reservation: a claim that comes first is tried again only later. */
+async function available(operation: Operation, volume: string): Promise<void> {
+  await operation.waitFor(
+    `PersistentVolume '${volume}' to be available`,
+    { volumes: { kind: 'PersistentVolume', name: volume } },
+    ({ volumes }) => (volumes?.[0]?.status?.phase === 'Available' ? true : undefined),
+    ({ volumes }) => `it is ${volumes?.[0]?.status?.phase ?? 'not there'}`,
+  );
+}
+
 /** Undoes a swap that failed: the claim gets its old volume, the new one goes. */
 async function bindBack(failed: Operation, journal: Journal, signal: AbortSignal): Promise<void> {
   const { client, namespace } = failed;
@@ -293,6 +304,7 @@ async function bindBack(failed: Operation, journal: Journal, signal: AbortSignal
     if (present?.spec?.volumeName !== oldVolume) {
       if (present !== undefined) await operation.remove('PersistentVolumeClaim', claim.name);
       await reserve(client, oldVolume, namespace, claim.name, options);
+      await available(operation, oldVolume);
       await makeClaimAgain(operation, journal, oldVolume);
     }
     await client.patch('PersistentVolume', '', oldVolume, await released(client, oldVolume, signal), options);
