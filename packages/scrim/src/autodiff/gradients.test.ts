@@ -207,7 +207,7 @@ describe('addGradients', () => {
     const loss = graph.add('ReduceSum', [graph.add('Cast', [sums], { to: 1 })], { keepdims: 0 });
     expect(codeOf(() => addGradients(graph, { loss, wrt: [opaque] }))).toMatchObject({
       code: 'UNSUPPORTED',
-      message: expect.stringContaining("the rank of 'opaque' is unknown"),
+      message: expect.stringMatching(/^the rank of '.*' is unknown/),
     });
     const half = Graph.create();
     half.addInput('x', 'float32', [4]);
