@@ -13,8 +13,10 @@ import { createImage, FACEBOXES_TFJS_SPEC, imageToTensor } from '../vision/index
 import { createGateway, type Gateway } from './gateway.js';
 import { createGrpcClient } from './grpc-client.js';
 import { listenGrpc } from './grpc-server.js';
+import { listenHttp } from './http-listener.js';
 import { encodePng } from './images.js';
 import { createNodeCrypto } from './node-crypto.js';
+import { openConfidentialSession } from './open-session.js';
 import { createNodeEngine } from './ort-engine.js';
 
 const crypto = createNodeCrypto();
@@ -228,5 +230,29 @@ describe('the gateway', () => {
     await expect.poll(() => impatient.serverReady(), { timeout: 4000 }).toBe(false);
     remoteIsUp = true;
     await expect.poll(() => impatient.serverReady(), { timeout: 4000 }).toBe(true);
+  });
+});
+
+describe('a session opened in one call', () => {
+  it('speaks to the server at once, over either protocol, and closes what it made', async () => {
+    const answer = remote.answer.bind(remote);
+    const http = await listenHttp({ answer, port: 0 });
+    const grpc = await listenGrpc({ server: remote, port: 0 });
+    for (const url of [http.url, `grpc://${grpc.address}`]) {
+      const opened = await openConfidentialSession({ bundle, url, threads: 1 });
+      const { outputs, sentBytes } = await opened.infer(pictureOf(0.3));
+      const { data } = outputs.loc as Tensor<'float32'>;
+      expect(Math.abs((data[0] as number) - 0.6)).toBeLessThan(0.02);
+      expect(sentBytes).toBeGreaterThan(3 * (SIDE / 8) ** 2 * 2);
+      // The tail of this test is no detector's: the photo is read and sent, its answer can't be decoded.
+      const png = await encodePng(createImage(64, 64, [10, 20, 30]));
+      const resize = { kind: 'stretch', width: SIDE, height: SIDE } as const;
+      await expect(opened.detect(png, { resize })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+      await opened.close();
+    }
+    await http.close(500);
+    await grpc.close(500);
+    const nowhere = openConfidentialSession({ bundle, url: 'http://127.0.0.1:9', timeoutMs: 500 });
+    await expect(nowhere).rejects.toMatchObject({ code: expect.stringMatching(/UNAVAILABLE|DEADLINE_EXCEEDED/) });
   });
 });

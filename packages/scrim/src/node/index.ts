@@ -23,6 +23,7 @@ export {
 export * from './images.js';
 export { openModelRepository } from './model-files.js';
 export { createNodeCrypto } from './node-crypto.js';
+export { type NodeConfidentialSession, type OpenSessionOptions, openConfidentialSession } from './open-session.js';
 export { createNodeEngine, type NodeEngineOptions } from './ort-engine.js';
 export { listPhotos } from './photo-files.js';
 export { createServerLog, type ServerLog } from './server-log.js';

@@ -1,0 +1,98 @@
+/**
+ * A confidential session in one call, for Node: bundle directory and URL in, a session that reads photos out. Engine,
+ * cryptography and client are this process's own and are closed with it.
+ */
+import type { Bundle } from '../bundle/bundle.js';
+import type { PayloadFormat } from '../bundle/payload-format.js';
+import {
+  type ConfidentialSession,
+  createConfidentialSession,
+  type DetectionAnswer,
+  type SessionCallOptions,
+} from '../client/confidential-session.js';
+import { createTritonClient } from '../client/http-client.js';
+import type { NoiserMode } from '../noise/release.js';
+import type { PixelSource, ResizeMode } from '../vision/index.js';
+import { openBundle } from './bundle-files.js';
+import { createGrpcClient } from './grpc-client.js';
+import { type ClientTls, createHttpAgent } from './http-agent.js';
+import { type ImageInput, readImage } from './images.js';
+import { createNodeCrypto } from './node-crypto.js';
+import { createNodeEngine } from './ort-engine.js';
+
+/** What {@link openConfidentialSession} needs. */
+export interface OpenSessionOptions {
+  /** A complete bundle, or its directory. */
+  readonly bundle: Bundle | string;
+  /** Server: http(s)://host:8000 or grpc(s)://host:8001. */
+  readonly url: string;
+  readonly payload?: PayloadFormat;
+  readonly noise?: NoiserMode;
+  /** Name of the remote model. Default: what the bundle calls the one that takes `payload`. */
+  readonly model?: string;
+  readonly bearerToken?: string;
+  readonly tls?: ClientTls;
+  /** Milliseconds a call may take. Default 60,000. */
+  readonly timeoutMs?: number;
+  /** Threads of the head. Default: all of the machine's. */
+  readonly threads?: number;
+}
+
+/** A session that also takes photos as files or encoded bytes. */
+export interface NodeConfidentialSession extends Omit<ConfidentialSession, 'detect'> {
+  /** @throws ScrimError as `readImage` and ConfidentialSession.detect */
+  detect(
+    photo: ImageInput | PixelSource,
+    options?: SessionCallOptions & { readonly resize?: ResizeMode; readonly minScore?: number },
+  ): Promise<DetectionAnswer>;
+}
+
+/**
+ * Opens the bundle, loads the head and compares the remote model with the bundle.
+ * @throws ScrimError NOT_FOUND or INVALID_BUNDLE for the bundle, UNAVAILABLE if the server can't be reached
+ */
+export async function openConfidentialSession(options: OpenSessionOptions): Promise<NodeConfidentialSession> {
+  const { url, tls, bearerToken, timeoutMs, threads, payload, noise, model } = options;
+  const bundle = typeof options.bundle === 'string' ? await openBundle(options.bundle) : options.bundle;
+  const common = {
+    url,
+    ...(bearerToken === undefined ? {} : { bearerToken }),
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+  };
+  const client = /^grpcs?:/.test(url)
+    ? createGrpcClient({ ...common, ...(tls ? { tls } : {}) })
+    : createTritonClient({ ...common, transport: createHttpAgent(tls ? { tls } : {}) });
+  const engine = await createNodeEngine(threads === undefined ? {} : { threads });
+  const closeAll = async (): Promise<void> => {
+    await engine.close();
+    await client.close();
+  };
+  try {
+    const session = await createConfidentialSession({
+      bundle,
+      client,
+      engine,
+      crypto: createNodeCrypto(),
+      ...(payload ? { payload } : {}),
+      ...(noise ? { noise } : {}),
+      ...(model === undefined ? {} : { model }),
+    });
+    await session.check();
+    return {
+      ...session,
+      detect: async (photo, detectOptions) =>
+        session.detect(isPixels(photo) ? photo : await readImage(photo), detectOptions),
+      close: async () => {
+        await session.close();
+        await closeAll();
+      },
+    };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+function isPixels(photo: ImageInput | PixelSource): photo is PixelSource {
+  return typeof photo === 'object' && 'width' in photo;
+}
