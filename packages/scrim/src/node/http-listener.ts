@@ -80,7 +80,8 @@ export async function listenHttp(options: HttpListenerOptions): Promise<HttpList
     connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, requestTimeoutMs),
     noDelay: true,
   };
-  const exchange = createExchange(options);
+  const state = { isClosing: false };
+  const exchange = createExchange(options, state);
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => void exchange(request, response);
   let server: Server;
   try {
@@ -117,7 +118,10 @@ export async function listenHttp(options: HttpListenerOptions): Promise<HttpList
     host,
     port: address.port,
     url: `${tls === undefined ? 'http' : 'https'}://${shown}:${address.port}`,
-    close: (timeoutMs = 5_000) => closeServer(server, timeoutMs),
+    close: (timeoutMs = 5_000) => {
+      state.isClosing = true;
+      return closeServer(server, timeoutMs);
+    },
   };
 }
 
@@ -149,7 +153,7 @@ function refuseBroken(error: Error & { code?: string }, socket: Socket): void {
 
 type Exchange = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
 
-function createExchange(options: HttpListenerOptions): Exchange {
+function createExchange(options: HttpListenerOptions, state: { readonly isClosing: boolean }): Exchange {
   const { answer, tokens = [], corsOrigins = [], maxBodyBytes = 64 * 2 ** 20, onAccess } = options;
   const isAllowed = createTokenCheck(tokens);
   return async (request, response) => {
@@ -192,7 +196,8 @@ function createExchange(options: HttpListenerOptions): Exchange {
       result = errorAnswer(error);
       if (result.status === 401) result = { ...result, headers: { ...result.headers, 'www-authenticate': 'Bearer' } };
     }
-    const responseBytes = send(request, response, result, cors ?? {}, isComplete);
+    const keepAlive = isComplete && !state.isClosing;
+    const responseBytes = send(request, response, result, cors ?? {}, isComplete, keepAlive);
     onAccess?.({
       transport: 'http',
       method,
@@ -211,11 +216,12 @@ function send(
   { status, headers, parts }: HttpAnswer,
   cors: Readonly<Record<string, string>>,
   isComplete: boolean,
+  keepAlive: boolean,
 ): number {
   const size = parts.reduce((sum, part) => sum + part.length, 0);
   if (response.destroyed) return 0;
   // A body that was not read to its end can't be told from the next request.
-  const ending = isComplete ? {} : { connection: 'close' };
+  const ending = keepAlive ? {} : { connection: 'close' };
   const length = status === 204 ? {} : { 'content-length': String(size) };
   response.writeHead(status, { ...headers, ...cors, ...length, ...ending });
   if (request.method === 'HEAD') {

@@ -39,7 +39,8 @@ export class ModelInstance {
   private constructor(factory: EngineFactory, request: EngineRequest, model: Uint8Array) {
     this.#factory = factory;
     this.#request = request;
-    this.#model = model;
+    // Plain bytes: slice() of Node's Buffer shares memory, so an engine that moves its copy would take these along.
+    this.#model = new Uint8Array(model.buffer, model.byteOffset, model.byteLength);
   }
 
   /** Makes an engine and loads `model`, which is kept. @throws ScrimError as the engine does. */
