@@ -76,10 +76,12 @@ export {
 
 /** Manifests as the YAML documents kubectl reads, separated by '---'. */
 export function manifestsYaml(manifests: readonly Manifest[]): string {
-  return manifests.map((manifest) => dumpYaml(manifest, { noRefs: true, lineWidth: -1 }).trimEnd()).join('\n---\n');
+  return manifests
+    .map((manifest) => dumpYaml(manifest, { noRefs: true, lineWidth: -1, quotingType: '"' }).trimEnd())
+    .join('\n---\n');
 }
 
 /** Any plain value as YAML. */
 export function toYaml(value: unknown): string {
-  return dumpYaml(value, { noRefs: true, lineWidth: -1 }).trimEnd();
+  return dumpYaml(value, { noRefs: true, lineWidth: -1, quotingType: '"' }).trimEnd();
 }

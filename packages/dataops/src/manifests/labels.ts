@@ -1,9 +1,6 @@
 /** Labels of what this package makes. The toolkit's own stay, so that its lists and ours show the same objects. */
 import { JUPYTERLAB_PREFIX, labelValue, TRITON_PREFIX } from '../naming.js';
 
-/** Labels of an object: who made it, by which operation. */
-export type Labels = Readonly<Record<string, string>>;
-
 /** Selects JupyterLab workspaces. */
 export const JUPYTERLAB_SELECTOR = 'created-by=ntap-dsutil,entity-type=jupyterlab-workspace';
 /** Selects Triton servers. */

@@ -2,9 +2,6 @@
 import type { Manifest } from '../kube/kinds.js';
 import { operationLabels } from './labels.js';
 
-/** How a volume may be mounted. */
-export type AccessMode = 'ReadWriteOnce' | 'ReadOnlyMany' | 'ReadWriteMany' | 'ReadWriteOncePod';
-
 /** A volume claim. */
 export interface ClaimSpec {
   readonly name: string;
