@@ -92,7 +92,7 @@ function buildProgram(context: CommandContext): Command {
     .description('cut a model into head and tail')
     .addOption(model())
     .option('--cut <tensors>', 'names of the tensors to cut at, separated by commas; default: the one the model names')
-    .requiredOption('--out <dir>', 'directory for head.onnx and tail.onnx')
+    .option('--out <dir>', 'directory for head.onnx and tail.onnx')
     .option('--force', 'replace the files if they exist')
     .addOption(json())
     .action(action(async () => (await import('./commands/split.js')).split));

@@ -10,8 +10,10 @@ import { formatBytes, formatTable } from '../table.js';
 
 export async function split(
   context: CommandContext,
-  options: { model: string; cut?: string; out: string; force?: boolean; json?: boolean },
+  options: { model: string; cut?: string; out?: string; force?: boolean; json?: boolean },
 ): Promise<void> {
+  if (options.out === undefined)
+    throw new ScrimError('INVALID_ARGUMENT', '--out names no directory for the two models');
   const { graph, cut: natural } = await loadModelSource(options.model);
   const names = (options.cut ?? natural)?.split(',').map((name) => name.trim());
   if (!names) {

@@ -1,0 +1,131 @@
+// The command line as a person meets it: wrong calls, missing and broken files, nothing half-written. Needs a built tree.
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const bin = fileURLToPath(new URL('../../packages/cli/bin/scrim.js', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'scrim-cli-'));
+const file = (name) => join(folder, name);
+writeFileSync(file('text.jpg'), 'this is no photo');
+writeFileSync(file('text.onnx'), 'this is no model');
+writeFileSync(file('text.pth'), 'this is no checkpoint');
+
+const cases = [
+  { name: 'version', args: ['--version'], exit: 0, stdout: /^\d+\.\d+\.\d+/ },
+  { name: 'help', args: ['--help'], exit: 0, stdout: /Usage: scrim/ },
+  { name: 'unknown command', args: ['frobnicate'], exit: 2, stderr: /unknown command/ },
+  { name: 'missing option', args: ['fit'], exit: 2, stderr: /--alpha/ },
+  { name: 'alpha of 1', args: ['detect', 'x.jpg', '--alpha', '1'], exit: 2, stderr: /--alpha is '1'/ },
+  { name: 'alpha that is no number', args: ['detect', 'x.jpg', '--alpha', 'much'], exit: 2, stderr: /'much'/ },
+  { name: 'no such photo', args: ['detect', file('none.jpg'), '--out', file('o')], exit: 1, stderr: /none\.jpg/ },
+  { name: 'text named .jpg', args: ['detect', file('text.jpg'), '--out', file('o')], exit: 1, stderr: /text\.jpg/ },
+  { name: 'text named .onnx', args: ['model', 'inspect', file('text.onnx')], exit: 1, stderr: /not an ONNX model/ },
+  { name: 'text named .pth', args: ['model', 'inspect', file('text.pth')], exit: 1, stderr: /INVALID_DATA/ },
+  { name: 'unknown kind of model', args: ['model', 'inspect', 'model.tflite'], exit: 1, stderr: /model\.tflite/ },
+  { name: 'no bundle', args: ['detect', 'x.jpg', '--alpha', '0.123'], exit: 1, stderr: /no bundle.*0\.123/ },
+  {
+    name: 'no photos',
+    args: ['fit', '--alpha', '0.5', '--photos', file('none'), '--out', file('b')],
+    exit: 1,
+    stderr: /none/,
+  },
+  { name: 'no data set', args: ['evaluate', '--dataset', folder], exit: 1, stderr: /FDDB/ },
+  {
+    name: 'import',
+    args: ['model', 'import', 'faceboxes', '--out', file('f.onnx'), '--json'],
+    exit: 0,
+    json: (j) => j.nodes > 50,
+  },
+  { name: 'import again', args: ['model', 'import', 'faceboxes', '--out', file('f.onnx')], exit: 1, stderr: /exists/ },
+  {
+    name: 'inspect',
+    args: ['model', 'inspect', file('f.onnx'), '--json'],
+    exit: 0,
+    json: (j) => j.runs && j.differentiable && j.cuts.length > 3,
+  },
+  {
+    name: 'plan',
+    args: ['split', 'plan', '--model', file('f.onnx'), '--json'],
+    exit: 0,
+    json: (j) => j.cuts.some((c) => c.name === 'head_activation'),
+  },
+  {
+    name: 'split',
+    args: ['split', '--model', file('f.onnx'), '--out', file('halves'), '--json'],
+    exit: 0,
+    json: () => existsSync(file('halves/tail.onnx')),
+  },
+  {
+    name: 'split nowhere',
+    args: ['split', '--model', file('f.onnx'), '--cut', 'nowhere', '--out', file('h2')],
+    exit: 2,
+    stderr: /nowhere/,
+  },
+  {
+    name: 'obfuscation',
+    args: ['bench', 'obfuscation', '--json'],
+    exit: 0,
+    json: (j) => j.transform.runsMs.length === 5 && j.values > 0 && j.values <= 261120,
+  },
+];
+
+let passed = 0;
+let failed = 0;
+for (const { name, args, exit, stdout, stderr, json } of cases) {
+  const result = spawnSync(process.execPath, [bin, ...args], { encoding: 'utf8', timeout: 120_000 });
+  const problems = [];
+  if (result.status !== exit) problems.push(`exit ${result.status}, expected ${exit}`);
+  if (stdout && !stdout.test(result.stdout)) problems.push(`stdout lacks ${stdout}`);
+  if (stderr && !stderr.test(result.stderr)) problems.push(`stderr lacks ${stderr}`);
+  if (exit !== 0 && result.stdout !== '') problems.push('a failure printed on stdout');
+  if (/\n\s+at /.test(result.stderr)) problems.push('a stack trace');
+  if (json) {
+    try {
+      if (!json(JSON.parse(result.stdout))) problems.push('the JSON says otherwise');
+    } catch (error) {
+      problems.push(`stdout is no JSON: ${error.message}`);
+    }
+  }
+  if (problems.length === 0) passed++;
+  else failed++;
+  console.log(
+    `${problems.length === 0 ? 'ok  ' : 'FAIL'} ${name}${problems.length === 0 ? '' : `: ${problems.join('; ')}\n${result.stderr}`}`,
+  );
+}
+
+// A fit that is interrupted keeps a checkpoint, writes no bundle, and goes on from there.
+{
+  const photos = fileURLToPath(new URL('../../node_modules/@vladmandic/human/assets', import.meta.url));
+  const args = [
+    'fit',
+    '--alpha',
+    '0.5',
+    '--photos',
+    photos,
+    '--out',
+    file('bundle'),
+    '--canvases',
+    '8',
+    '--steps',
+    '6',
+    '--batch',
+    '2',
+    '--size',
+    '256',
+  ];
+  const whole = spawnSync(process.execPath, [bin, ...args, '--json'], { encoding: 'utf8', timeout: 300_000 });
+  const good = whole.status === 0 && JSON.parse(whole.stdout).nats > 0 && existsSync(file('bundle/manifest.json'));
+  const manifest = good ? readFileSync(file('bundle/manifest.json'), 'utf8') : '';
+  const local = manifest.includes(folder) || manifest.includes(photos);
+  if (good && !local && !existsSync(file('bundle.checkpoint'))) passed++;
+  else failed++;
+  console.log(
+    `${good && !local ? 'ok  ' : 'FAIL'} a small fit${good ? '' : `\n${whole.stderr}`}${local ? ': the manifest has a path' : ''}`,
+  );
+}
+
+rmSync(folder, { recursive: true, force: true });
+console.log(`${passed} passed, ${failed} failed`);
+process.exit(failed === 0 ? 0 : 1);
