@@ -71,6 +71,8 @@ type Schema = DescMessage;
 
 const SERVICE = `/${pb.GRPCInferenceService.typeName}/`;
 const MESSAGE_OVERHEAD = 2 ** 16;
+/** HTTP/2 window: large enough that an answer needs no round trip on the way. */
+const WINDOW_BYTES = 8 * 2 ** 20;
 const DEFAULT_TIMEOUT_MS = 60_000;
 const LOCAL = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/;
 
@@ -90,6 +92,7 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
     'grpc.max_receive_message_length': limits.maxBytes + MESSAGE_OVERHEAD,
     'grpc.max_send_message_length': -1,
     'grpc.enable_retries': 0,
+    'grpc-node.flow_control_window': WINDOW_BYTES,
     'grpc.default_compression_algorithm': compressionAlgorithms[compression],
     ...(options.tls?.serverName === undefined ? {} : { 'grpc.ssl_target_name_override': options.tls.serverName }),
   } satisfies ChannelOptions);
