@@ -3,11 +3,12 @@
  * in libvips' own threads. Whatever a file holds (grey, CMYK, 16 bits, transparency, an EXIF rotation), what comes out
  * is upright 8-bit sRGB. sharp is an optional dependency, loaded when the first picture is.
  */
-import { readFile, stat, writeFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { extname } from 'node:path';
 import type sharpModule from 'sharp';
 import { ScrimError } from '../errors.js';
 import { channelsOf, expectSize, type PixelSource, type RgbImage, type Size } from '../vision/index.js';
+import { writeFileAtomically } from './bundle-files.js';
 
 /** A path, or the bytes of a file. */
 export type ImageInput = string | Uint8Array;
@@ -147,8 +148,8 @@ export async function encodeJpeg(image: PixelSource, quality = 90): Promise<Uint
  */
 export async function writeImage(path: string, image: PixelSource): Promise<void> {
   const ending = extname(path).toLowerCase();
-  if (ending === '.png') await writeFile(path, await encodePng(image));
-  else if (ending === '.jpg' || ending === '.jpeg') await writeFile(path, await encodeJpeg(image));
+  if (ending === '.png') await writeFileAtomically(path, await encodePng(image));
+  else if (ending === '.jpg' || ending === '.jpeg') await writeFileAtomically(path, await encodeJpeg(image));
   else throw new ScrimError('INVALID_ARGUMENT', `'${path}' ends in '${ending}', expected .png, .jpg or .jpeg`);
 }
 

@@ -76,7 +76,7 @@ describe('diagonal fit', () => {
 
   it('hides the channels the task does not need and spares those it needs', async () => {
     const { fitter, cache } = await fitterFor('classification');
-    const { parameters } = await fitter.fit({ alpha: 0.002, steps: 300, suppress: false }, createFitRandom('fit'));
+    const { parameters } = await fitter.fit({ alpha: 0.0003, steps: 300, suppress: false }, createFitRandom('fit'));
     validateDiagonalParameters(parameters);
     const snr = Array.from(
       parameters.gain,
