@@ -84,13 +84,13 @@ for (let round = 0; round < ROUNDS; round++) {
     servedMs: await latencies(served, 60),
   };
   rows.push(row);
-  console.error(
+  process.stderr.write(
     `round ${round + 1}: bare ${row.bare.toFixed(1)}/s, served ${row.served.toFixed(1)}/s, batched ${row.batched.toFixed(1)}/s, ` +
-      `latency ${row.bareMs.toFixed(2)} ms bare, ${row.servedMs.toFixed(2)} ms served`,
+      `latency ${row.bareMs.toFixed(2)} ms bare, ${row.servedMs.toFixed(2)} ms served\n`,
   );
 }
-console.log(
-  JSON.stringify(
+process.stdout.write(
+  `${JSON.stringify(
     {
       rounds: ROUNDS,
       bytesPerRequest: payload.length,
@@ -101,7 +101,7 @@ console.log(
     },
     null,
     2,
-  ),
+  )}\n`,
 );
 agent.destroy();
 await running.close();

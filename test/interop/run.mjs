@@ -45,7 +45,7 @@ export async function startServer(repository, ...more) {
 }
 
 function perfAnalyzer(binary, protocol, address) {
-  console.log(`perf_analyzer ${protocol} against ${address}`);
+  process.stdout.write(`perf_analyzer ${protocol} against ${address}\n`);
   run(binary, [
     ...['-m', 'faceboxes', '-u', address, '-i', protocol, '--shape', 'INPUT__0:1,128,32,32'],
     ...['--concurrency-range', '1:8:7', '--measurement-mode', 'count_windows', '--measurement-request-count', '30'],
@@ -69,7 +69,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
       (path) => path !== undefined && existsSync(path),
     );
     if (binary === undefined) {
-      console.log('perf_analyzer was not run: SCRIM_PERF_ANALYZER names no file and the venv has none');
+      process.stdout.write('perf_analyzer was not run: SCRIM_PERF_ANALYZER names no file and the venv has none\n');
     } else {
       perfAnalyzer(binary, 'http', server.http);
       perfAnalyzer(binary, 'grpc', server.grpc);
@@ -77,7 +77,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     const code = await server.stop();
     server = undefined;
     if (code !== 0) throw new Error(`scrim serve ended with ${code} after SIGTERM`);
-    console.log('scrim serve ended with 0 after SIGTERM');
+    process.stdout.write('scrim serve ended with 0 after SIGTERM\n');
   } finally {
     await server?.stop();
     rmSync(repository, { recursive: true });

@@ -30,27 +30,9 @@ import {
   serverMetadataToJson,
   wireErrorOf,
 } from '../protocol/index.js';
-import type { InferenceServer } from './inference-server.js';
+import type { HttpAnswer, HttpCall, InferenceServer } from './server-api.js';
 
-/** A request whose body was read. */
-export interface HttpCall {
-  readonly method: string;
-  /** Path without query, percent-encoded. */
-  readonly path: string;
-  /** Value of a header by its name in lower case; undefined or null for none. */
-  header(name: string): string | null | undefined;
-  readonly body: Uint8Array;
-  /** Fires when the caller has gone. */
-  readonly signal?: AbortSignal;
-}
-
-/** An answer; the parts of the body are to be sent one after another. */
-export interface HttpAnswer {
-  readonly status: number;
-  /** Names in lower case. Content-Length is not among them. */
-  readonly headers: Readonly<Record<string, string>>;
-  readonly parts: readonly Uint8Array[];
-}
+export type { HttpAnswer, HttpCall } from './server-api.js';
 
 /** Statuses where Triton's differ from what a code means elsewhere: everything else is 400. */
 const STATUS: Readonly<Partial<Record<ScrimErrorCode, number>>> = {

@@ -1,9 +1,8 @@
 /** `scrim/server`: an inference server that speaks KServe v2 as Triton does; the network is node/'s. */
-export { errorAnswer, type HttpAnswer, type HttpCall } from './http-handler.js';
+export { errorAnswer } from './http-handler.js';
 export {
   type ControlMode,
   createInferenceServer,
-  type InferenceServer,
   type InferenceServerOptions,
 } from './inference-server.js';
 export type { EngineFactory, EngineRequest } from './model-instance.js';
@@ -16,3 +15,4 @@ export {
   openModelFiles,
 } from './model-repository.js';
 export type { Clock } from './served-model.js';
+export type { HttpAnswer, HttpCall, InferenceServer } from './server-api.js';

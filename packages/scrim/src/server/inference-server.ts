@@ -20,12 +20,13 @@ import {
   type RepositoryEntry,
   type ServerMetadata,
 } from '../protocol/index.js';
-import { answerHttp, type HttpAnswer, type HttpCall, handleRequest } from './http-handler.js';
+import { answerHttp, handleRequest } from './http-handler.js';
 import type { EngineFactory } from './model-instance.js';
 import { ModelRegistry, type ServerEvent } from './model-registry.js';
 import type { ModelRepository } from './model-repository.js';
 import { formatMetrics } from './model-statistics.js';
 import type { Clock } from './served-model.js';
+import type { HttpAnswer, HttpCall, InferenceServer } from './server-api.js';
 
 /** How the set of served models is determined, as Triton's `--model-control-mode`. */
 export type ControlMode = 'none' | 'poll' | 'explicit';
@@ -55,48 +56,7 @@ export interface InferenceServerOptions {
   readonly onEvent?: (event: ServerEvent) => void;
 }
 
-/** A server of models. */
-export interface InferenceServer {
-  readonly limits: Limits;
-  /** Loads the models of the start. Those that fail are not ready and say why in the index. */
-  start(): Promise<void>;
-  /** True until {@link close}. */
-  live(): boolean;
-  /** True if requests are taken and, under strict readiness, every model is ready. */
-  ready(): boolean;
-  /** True if that version (default: any) answers requests. */
-  modelReady(name: string, version?: string): boolean;
-  metadata(): ServerMetadata;
-  /** @throws ScrimError NOT_FOUND, UNAVAILABLE, INVALID_ARGUMENT */
-  modelMetadata(name: string, version?: string): ModelMetadata;
-  /** The configuration, completed. @throws ScrimError NOT_FOUND, UNAVAILABLE, INVALID_ARGUMENT */
-  modelConfig(name: string, version?: string): ModelConfig;
-  /** Of one version, all ready versions of a model, or all models. @throws ScrimError NOT_FOUND, UNAVAILABLE */
-  statistics(name?: string, version?: string): ModelStatistics[];
-  /** Answers a request. @throws ScrimError as the model does; UNAVAILABLE once the server stops. */
-  infer(request: InferRequest, options?: { readonly signal?: AbortSignal }): Promise<InferResponse>;
-  /** States of the models of the repository. */
-  index(readyOnly?: boolean): Promise<RepositoryEntry[]>;
-  /** @throws ScrimError UNAVAILABLE unless the control mode is explicit; why the model can't be loaded. */
-  load(name: string, request?: LoadRequest): Promise<void>;
-  /** @throws ScrimError UNAVAILABLE unless the control mode is explicit; NOT_FOUND. */
-  unload(name: string): Promise<void>;
-  /** Compares the models with the repository once; for mode poll. */
-  poll(): Promise<void>;
-  /** Prometheus text. */
-  metrics(): string;
-  /** Answers one HTTP request of the v2 API, /metrics included. Never rejects. */
-  handle(request: Request): Promise<Response>;
-  /** As {@link handle}, for listeners that have the body already. Never rejects. */
-  answer(call: HttpCall): Promise<HttpAnswer>;
-  /**
-   * Is not ready any more, refuses new requests and waits for those it has; after `timeoutMs` those that wait in
-   * queues are refused. Resolves when none is left.
-   */
-  drain(timeoutMs?: number): Promise<void>;
-  /** Frees all models. Requests under way are answered. */
-  close(): Promise<void>;
-}
+export type { InferenceServer } from './server-api.js';
 
 const EXTENSIONS: readonly string[] = [
   'classification',
