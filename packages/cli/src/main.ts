@@ -8,6 +8,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { ScrimError } from 'scrim';
 import { clientFlags, payloadFlag } from './client-flags.js';
 import { type CommandContext, createContext } from './context.js';
+import { registerDataopsCommands } from './dataops/index.js';
 import { gatewayFlags } from './gateway-flags.js';
 import { serveFlags } from './serve-options.js';
 
@@ -293,6 +294,7 @@ function buildProgram(context: CommandContext): Command {
     .addOption(threads());
   for (const flag of [...gatewayFlags(), ...clientFlags('--upstream <url>')]) gateway.addOption(flag);
   gateway.action(action(async () => (await import('./commands/gateway.js')).gateway));
+  registerDataopsCommands(program, context);
   return program;
 }
 

@@ -12,7 +12,8 @@ import { formatTable } from '../table.js';
 const WIDTH = 1920;
 const HEIGHT = 1080;
 const RUNS = 5;
-const WARM_UP_RUNS = 3;
+/** The engine compiles the kernel in two tiers: it takes some runs until the faster one is in place. */
+const WARM_UP_RUNS = 30;
 
 export async function benchObfuscation(
   context: CommandContext,

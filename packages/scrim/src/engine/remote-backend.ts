@@ -87,7 +87,7 @@ export class RemoteBackend implements Backend {
 
   load(model: Uint8Array, options: GraphOptions): Promise<LoadedGraph> {
     return this.#ask((call) => {
-      const copy = model.slice();
+      const copy = Uint8Array.from(model);
       this.#send({ ask: 'load', call, model: copy, options }, [copy.buffer]);
     }) as Promise<LoadedGraph>;
   }

@@ -31,6 +31,14 @@ export { createFitRandom, type FitRandom, type FitRandomState } from './fit/fit-
 export { type FitTask, POSITIVE_THRESHOLD } from './fit/task-loss.js';
 export { natsPerElement, natsPerPosition } from './information-bound.js';
 export type { KeyMode } from './keystream.js';
+export {
+  type CheckOptions,
+  type CheckResult,
+  checkMechanism,
+  checkSeedSpace,
+  type Mechanism,
+  type ReleasedGrid,
+} from './mechanism-checks.js';
 export { type Awaitable, fromHex, type NoiseCrypto, toHex, verifyNoiseCrypto } from './noise-crypto.js';
 export {
   createNoiser,

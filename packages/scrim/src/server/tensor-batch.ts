@@ -68,7 +68,7 @@ export function divideOutputs(
 }
 
 /** Bytes of the tensors, strings counted by their characters. */
-export function byteLengthOf(feeds: NamedTensors): number {
+function byteLengthOf(feeds: NamedTensors): number {
   let bytes = 0;
   for (const { dtype, data } of Object.values(feeds)) {
     bytes +=
