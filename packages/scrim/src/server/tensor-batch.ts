@@ -66,15 +66,3 @@ export function divideOutputs(
   }
   return parts;
 }
-
-/** Bytes of the tensors, strings counted by their characters. */
-function byteLengthOf(feeds: NamedTensors): number {
-  let bytes = 0;
-  for (const { dtype, data } of Object.values(feeds)) {
-    bytes +=
-      dtype === 'string'
-        ? (data as string[]).reduce((sum, text) => sum + 2 * text.length, 0)
-        : data.length * BYTES_PER_ELEMENT[dtype];
-  }
-  return bytes;
-}
