@@ -71,6 +71,8 @@ const cases = [
   },
 ];
 
+const print = (text) => process.stdout.write(`${text}\n`);
+
 let passed = 0;
 let failed = 0;
 for (const { name, args, exit, stdout, stderr, json } of cases) {
@@ -90,7 +92,7 @@ for (const { name, args, exit, stdout, stderr, json } of cases) {
   }
   if (problems.length === 0) passed++;
   else failed++;
-  console.log(
+  print(
     `${problems.length === 0 ? 'ok  ' : 'FAIL'} ${name}${problems.length === 0 ? '' : `: ${problems.join('; ')}\n${result.stderr}`}`,
   );
 }
@@ -121,11 +123,11 @@ for (const { name, args, exit, stdout, stderr, json } of cases) {
   const local = manifest.includes(folder) || manifest.includes(photos);
   if (good && !local && !existsSync(file('bundle.checkpoint'))) passed++;
   else failed++;
-  console.log(
+  print(
     `${good && !local ? 'ok  ' : 'FAIL'} a small fit${good ? '' : `\n${whole.stderr}`}${local ? ': the manifest has a path' : ''}`,
   );
 }
 
 rmSync(folder, { recursive: true, force: true });
-console.log(`${passed} passed, ${failed} failed`);
+print(`${passed} passed, ${failed} failed`);
 process.exit(failed === 0 ? 0 : 1);

@@ -5,7 +5,7 @@
  */
 import type { NamedTensors } from '../engine/engine.js';
 import { ScrimError } from '../errors.js';
-import { allocate, BYTES_PER_ELEMENT, type Tensor, tensor } from '../tensor.js';
+import { allocate, type Tensor, tensor } from '../tensor.js';
 
 /** Joins the inputs of requests with the same names, types and further dimensions along the first dimension. */
 export function joinFeeds(parts: readonly NamedTensors[]): Record<string, Tensor> {
