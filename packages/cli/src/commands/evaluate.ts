@@ -153,8 +153,8 @@ export async function runEvaluation(
         progress.update(++done);
       }
     };
-    // One more photo under way than there are lanes: it is decoded while they infer.
-    await Promise.all(Array.from({ length: pipeline.lanes + 1 }, work)).finally(() => progress.stop());
+    // Two photos under way for each lane: one is decoded, or waits for its noise, while the other infers.
+    await Promise.all(Array.from({ length: 2 * pipeline.lanes }, work)).finally(() => progress.stop());
     const seconds = (performance.now() - started) / 1000;
     return {
       results: evaluators.map((evaluator) => evaluator.result()),
