@@ -16,7 +16,8 @@ import { createFacePipeline } from '../face-pipeline.js';
 import { fitAlpha, prepareFit } from '../fit-bundle.js';
 import { loadModelSource, type ModelSource, packageFolder } from '../model-source.js';
 import { formatBytes, formatTable } from '../table.js';
-import { CLEAN_AP, NOISY_AP } from './sweep.js';
+import { toScoredBox } from './evaluate.js';
+import { CLEAN_AP, NOISY_AP, POSITION_STRIDE } from './sweep.js';
 
 interface DemoOptions {
   readonly out: string;
@@ -223,7 +224,7 @@ async function agreement(
     rows.push({
       alpha,
       agreement: averagePrecision(right, wrong, faces),
-      nats: transform.natsPerPosition * (SIZE / 32) ** 2,
+      nats: transform.natsPerPosition * (SIZE / POSITION_STRIDE) ** 2,
       ...(measured === undefined ? {} : { measured }),
     });
     progress.update(rows.length);
@@ -242,8 +243,4 @@ function matched(found: readonly Detection[], expected: readonly Detection[]): n
     expected.map((face) => ({ box: toScoredBox(face) })),
   );
   return matches.filter(({ outcome }) => outcome === 'true-positive').length;
-}
-
-function toScoredBox({ box: [left, top, right, bottom], score }: Detection) {
-  return { x: left, y: top, width: right - left, height: bottom - top, score };
 }

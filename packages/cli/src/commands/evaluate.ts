@@ -169,7 +169,11 @@ export async function runEvaluation(
   }
 }
 
-function toScoredBox({ box: [left, top, right, bottom], score }: Detection): ImageDetections['detections'][number] {
+/** A detection as metrics/ takes it. */
+export function toScoredBox({
+  box: [left, top, right, bottom],
+  score,
+}: Detection): ImageDetections['detections'][number] {
   return { x: left, y: top, width: right - left, height: bottom - top, score };
 }
 

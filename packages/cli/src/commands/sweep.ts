@@ -130,7 +130,7 @@ export async function runSweep(
 }
 
 /** Pixels along a side that one position of FaceBoxes' natural cut stands for. */
-const POSITION_STRIDE = 32;
+export const POSITION_STRIDE = 32;
 
 async function collectBundles(
   context: CommandContext,
