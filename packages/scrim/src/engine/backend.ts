@@ -10,6 +10,8 @@ import type { NamedTensors, ValueInfo } from './engine.js';
 export interface GraphOptions {
   readonly threads: number;
   readonly optimize: 'all' | 'none';
+  /** Inputs that an output of the run before takes the place of; empty where there is none. */
+  readonly resident: Readonly<Record<string, string>>;
 }
 
 /** A graph that a backend holds, and the number it is addressed by. */

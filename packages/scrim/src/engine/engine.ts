@@ -20,6 +20,12 @@ export interface LoadOptions {
   readonly threads?: number;
   /** 'all' (default) lets the runtime rewrite the graph; 'none' runs it node by node, for comparisons. */
   readonly optimize?: 'all' | 'none';
+  /**
+   * State that stays where the engine computes (in a GPU's memory, in the worker): input name -> name of the output that
+   * takes its place in the next run. Such an input is fed in the first run and whenever it is to be replaced; such an
+   * output can't be fetched.
+   */
+  readonly resident?: Readonly<Record<string, string>>;
 }
 
 /** How one run is made. */

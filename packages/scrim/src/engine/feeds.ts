@@ -26,15 +26,20 @@ const ARRAY_NAMES: Readonly<Record<DataType, string>> = {
 };
 
 /**
- * Throws unless `feeds` holds exactly one well-formed tensor for each of `inputs`.
+ * Throws unless `feeds` holds exactly one well-formed tensor for each of `inputs`; those in `kept` may be left out.
  * @throws ScrimError INVALID_ARGUMENT naming the input, what arrived and what is expected.
  */
-export function checkFeeds(inputs: readonly ValueInfo[], feeds: NamedTensors): void {
+export function checkFeeds(
+  inputs: readonly ValueInfo[],
+  feeds: NamedTensors,
+  kept: ReadonlySet<string> = new Set(),
+): void {
   if (typeof feeds !== 'object' || feeds === null) {
     throw new ScrimError('INVALID_ARGUMENT', `feeds is ${feeds === null ? 'null' : typeof feeds}, expected an object`);
   }
   for (const input of inputs) {
     if (!Object.hasOwn(feeds, input.name) || feeds[input.name] === undefined) {
+      if (kept.has(input.name)) continue;
       throw new ScrimError('INVALID_ARGUMENT', `input "${input.name}" is missing; the graph takes ${list(inputs)}`, {
         details: { input: input.name },
       });
@@ -65,6 +70,30 @@ export function checkFetches(outputs: readonly ValueInfo[], fetches?: readonly s
     }
   }
   return [...new Set(fetches)];
+}
+
+/**
+ * Throws unless `resident` pairs inputs with outputs of the same element type, each output once.
+ * @throws ScrimError INVALID_ARGUMENT naming the pair.
+ */
+export function checkResident(
+  resident: Readonly<Record<string, string>>,
+  inputs: readonly ValueInfo[],
+  outputs: readonly ValueInfo[],
+): void {
+  const seen = new Set<string>();
+  for (const [inputName, outputName] of Object.entries(resident)) {
+    const input = inputs.find(({ name }) => name === inputName);
+    const output = outputs.find(({ name }) => name === outputName);
+    if (input === undefined || output === undefined || input.dtype !== output.dtype || seen.has(outputName)) {
+      throw new ScrimError(
+        'INVALID_ARGUMENT',
+        `resident pairs "${inputName}" with "${outputName}", expected an input and an output of one element type, ` +
+          `each used once; the graph takes ${list(inputs)} and gives ${list(outputs)}`,
+      );
+    }
+    seen.add(outputName);
+  }
 }
 
 /** `value` for people: its name, element type and shape, such as `x float32 [batch, 3]`; '?' is an unknown size. */

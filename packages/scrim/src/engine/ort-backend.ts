@@ -3,7 +3,12 @@
  * of onnxruntime-common), on the thread that calls it. Which package, which execution provider and which session
  * settings is the caller's choice; order and argument checks are queued-engine.ts's.
  */
-import type { InferenceSession, InferenceSessionFactory, TensorConstructor } from 'onnxruntime-common';
+import type {
+  InferenceSession,
+  InferenceSessionFactory,
+  Tensor as OrtTensor,
+  TensorConstructor,
+} from 'onnxruntime-common';
 import { ScrimError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import type { Backend, BackendRunOptions, GraphOptions, LoadedGraph } from './backend.js';
@@ -22,6 +27,10 @@ export type SessionSettings = (options: GraphOptions) => InferenceSession.Sessio
 
 interface Held {
   readonly session: InferenceSession;
+  /** Input -> output that takes its place in the next run. */
+  readonly resident: readonly (readonly [string, string])[];
+  /** What the last run left, by input. */
+  readonly kept: Map<string, OrtTensor>;
   readonly runOptions: InferenceSession.RunOptions;
 }
 
@@ -48,6 +57,7 @@ class OrtBackend implements Backend {
       const session = await this.#ort.InferenceSession.create(model, {
         graphOptimizationLevel: options.optimize === 'all' ? 'all' : 'disabled',
         ...settings,
+        ...outputLocations(settings, options.resident),
       });
       try {
         const inputs = session.inputMetadata.map((value) => toValueInfo('input', value));
@@ -55,7 +65,12 @@ class OrtBackend implements Backend {
         const graph = this.#next++;
         // Without it a run logs at its own level, and onnxruntime's lines may quote tensor values.
         const { logSeverityLevel } = settings;
-        this.#held.set(graph, { session, runOptions: logSeverityLevel === undefined ? {} : { logSeverityLevel } });
+        this.#held.set(graph, {
+          session,
+          resident: Object.entries(options.resident),
+          kept: new Map(),
+          runOptions: logSeverityLevel === undefined ? {} : { logSeverityLevel },
+        });
         return { graph, inputs, outputs };
       } catch (error) {
         await session.release();
@@ -67,12 +82,18 @@ class OrtBackend implements Backend {
   }
 
   async run(graph: number, feeds: NamedTensors, options: BackendRunOptions): Promise<Record<string, Tensor>> {
-    const { session, runOptions } = this.#find(graph);
+    const { session, runOptions, resident, kept } = this.#find(graph);
     try {
       const fed = Object.fromEntries(
         Object.entries(feeds).map(([name, value]) => [name, toOrt(this.#ort.Tensor, value)]),
       );
-      const given = await session.run(fed, options.fetches, runOptions);
+      for (const [input, value] of kept) fed[input] ??= value;
+      const fetches = [...options.fetches, ...resident.map(([, output]) => output)];
+      const given = await session.run(fed, fetches, runOptions);
+      for (const [input, output] of resident) {
+        kept.get(input)?.dispose();
+        kept.set(input, given[output]!);
+      }
       return Object.fromEntries(options.fetches.map((name) => [name, fromOrt(name, given[name]!)]));
     } catch (error) {
       throw runError(error, feeds);
@@ -80,8 +101,9 @@ class OrtBackend implements Backend {
   }
 
   async release(graph: number): Promise<void> {
-    const { session } = this.#find(graph);
+    const { session, kept } = this.#find(graph);
     this.#held.delete(graph);
+    for (const value of kept.values()) value.dispose();
     await session.release();
   }
 
@@ -94,4 +116,15 @@ class OrtBackend implements Backend {
     if (held === undefined) throw new ScrimError('ENGINE_FAILED', 'the session is closed');
     return held;
   }
+}
+
+/** On WebGPU the resident outputs stay in buffers of the device; elsewhere all memory is the processor's anyway. */
+function outputLocations(
+  settings: InferenceSession.SessionOptions,
+  resident: Readonly<Record<string, string>>,
+): Pick<InferenceSession.SessionOptions, 'preferredOutputLocation'> {
+  const stays = Object.values(resident);
+  const providers = (settings.executionProviders ?? []).map((p) => (typeof p === 'string' ? p : p.name));
+  if (stays.length === 0 || !providers.includes('webgpu')) return {};
+  return { preferredOutputLocation: Object.fromEntries(stays.map((name) => [name, 'gpu-buffer' as const])) };
 }

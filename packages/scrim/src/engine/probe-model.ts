@@ -10,7 +10,7 @@ import type { Backend } from './backend.js';
 
 /** Loads and runs the probe on `backend`; rejects as the backend does. */
 export async function probe(backend: Backend, threads: number): Promise<void> {
-  const { graph } = await backend.load(probeModel(), { threads, optimize: 'all' });
+  const { graph } = await backend.load(probeModel(), { threads, optimize: 'all', resident: {} });
   try {
     await backend.run(graph, { x: float32([1], [1]) }, { fetches: ['y'], transfer: false });
   } finally {

@@ -6,7 +6,7 @@ import { ScrimError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import type { Backend, BackendIdentity, LoadedGraph } from './backend.js';
 import type { Engine, LoadOptions, NamedTensors, RunOptions, Session, ValueInfo } from './engine.js';
-import { checkFeeds, checkFetches } from './feeds.js';
+import { checkFeeds, checkFetches, checkResident } from './feeds.js';
 import { RunQueue } from './run-queue.js';
 
 /**
@@ -46,14 +46,22 @@ class QueuedEngine implements Engine {
     if (Object.prototype.toString.call(model) !== '[object Uint8Array]') {
       throw new ScrimError('INVALID_ARGUMENT', 'model is no Uint8Array, expected the bytes of an ONNX file');
     }
-    const { threads = this.threads, optimize = 'all' } = options;
+    const { threads = this.threads, optimize = 'all', resident = {} } = options;
     checkThreads('threads', threads);
     if (optimize !== 'all' && optimize !== 'none') {
       throw new ScrimError('INVALID_ARGUMENT', `optimize is "${String(optimize)}", expected "all" or "none"`);
     }
     const loaded = await this.#queue.add(async () => {
-      const graph = await this.#backend.load(model, { threads, optimize });
-      const session = new QueuedSession(this.#backend, this.#queue, graph, () => this.#sessions.delete(session));
+      const graph = await this.#backend.load(model, { threads, optimize, resident });
+      try {
+        checkResident(resident, graph.inputs, graph.outputs);
+      } catch (error) {
+        await this.#backend.release(graph.graph);
+        throw error;
+      }
+      const session = new QueuedSession(this.#backend, this.#queue, graph, resident, () =>
+        this.#sessions.delete(session),
+      );
       this.#sessions.add(session);
       return session;
     });
@@ -83,10 +91,23 @@ class QueuedSession implements Session {
   readonly #queue: RunQueue;
   readonly #graph: number;
   readonly #onClose: () => void;
+  readonly #fetchable: readonly ValueInfo[];
+  readonly #resident: ReadonlySet<string>;
+  /** Resident inputs that hold something. */
+  #kept: ReadonlySet<string> = new Set();
   #sealed = false;
   #closing: Promise<void> | undefined;
 
-  constructor(backend: Backend, queue: RunQueue, loaded: LoadedGraph, onClose: () => void) {
+  constructor(
+    backend: Backend,
+    queue: RunQueue,
+    loaded: LoadedGraph,
+    resident: Readonly<Record<string, string>>,
+    onClose: () => void,
+  ) {
+    const stays = new Set(Object.values(resident));
+    this.#fetchable = loaded.outputs.filter(({ name }) => !stays.has(name));
+    this.#resident = new Set(Object.keys(resident));
     this.inputs = loaded.inputs;
     this.outputs = loaded.outputs;
     this.#graph = loaded.graph;
@@ -98,9 +119,11 @@ class QueuedSession implements Session {
   async run(feeds: NamedTensors, options: RunOptions = {}): Promise<Record<string, Tensor>> {
     if (this.#sealed) throw new ScrimError('ENGINE_FAILED', 'the session is closed');
     const { signal, transfer = false } = options;
-    const fetches = checkFetches(this.outputs, options.fetches);
-    checkFeeds(this.inputs, feeds);
+    const fetches = checkFetches(this.#fetchable, options.fetches);
+    checkFeeds(this.inputs, feeds, this.#kept);
     const run = { fetches, transfer, ...(signal === undefined ? {} : { signal }) };
+    // From here on the runs that follow may rely on what this one leaves.
+    this.#kept = this.#resident;
     return this.#queue.add(() => this.#backend.run(this.#graph, feeds, run), signal);
   }
 

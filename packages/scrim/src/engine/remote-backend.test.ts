@@ -65,12 +65,12 @@ describe('RemoteBackend and serveBackend', () => {
     const remote = connect(doubling());
     expect(await remote.ready).toEqual({ description: 'd', executionProvider: 'cpu', threads: 3 });
     const model = Uint8Array.of(0, 1, 2, 3).subarray(1);
-    const loaded = await remote.load(model, { threads: 2, optimize: 'all' });
+    const loaded = await remote.load(model, { threads: 2, optimize: 'all', resident: {} });
     expect(loaded).toMatchObject({ graph: 42, outputs: [{ shape: [3] }] });
     expect(model.length).toBe(3);
     const words = tensor('string', [2], ['ü', '']);
     expect(await remote.run(42, { x: float32([2], [1, 2]), words }, RUN)).toEqual({ x: float32([2], [2, 4]), words });
-    await expect(remote.load(new Uint8Array(), { threads: 1, optimize: 'all' })).rejects.toMatchObject({
+    await expect(remote.load(new Uint8Array(), { threads: 1, optimize: 'all', resident: {} })).rejects.toMatchObject({
       code: 'INVALID_MODEL',
       message: 'empty',
       details: { bytes: 0 },
@@ -213,7 +213,7 @@ describe('RemoteBackend and serveBackend', () => {
     const under = remote.run(0, { x: float32([1], [1]) }, RUN);
     remote.fail(new ScrimError('ENGINE_FAILED', 'gone'));
     await expect(under).rejects.toMatchObject({ code: 'ENGINE_FAILED', message: 'gone' });
-    await expect(remote.load(Uint8Array.of(1), { threads: 1, optimize: 'all' })).rejects.toMatchObject({
+    await expect(remote.load(Uint8Array.of(1), { threads: 1, optimize: 'all', resident: {} })).rejects.toMatchObject({
       message: 'gone',
     });
   });
