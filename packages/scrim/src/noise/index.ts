@@ -28,6 +28,14 @@ export {
   SUPPRESSION_NATS,
 } from './fit/diagonal-fit.js';
 export { createFitRandom, type FitRandom, type FitRandomState } from './fit/fit-random.js';
+export {
+  createNetworkTrainer,
+  type NetworkTrainer,
+  type NetworkTrainerOptions,
+  type TrainedWeight,
+  type TrainerState,
+  type TrainingStep,
+} from './fit/network-trainer.js';
 export { type FitTask, POSITIVE_THRESHOLD } from './fit/task-loss.js';
 export { natsPerElement, natsPerPosition } from './information-bound.js';
 export type { KeyMode } from './keystream.js';

@@ -265,7 +265,7 @@ function scalePlane(
 }
 
 /** Bits of a finite float32 to bits of the nearest float16, ties to even; infinity beyond 65519. */
-function toHalf(bits: number): number {
+export function toHalf(bits: number): number {
   const sign = (bits >>> 16) & 0x8000;
   const magnitude = bits & 0x7fffffff;
   if (magnitude >= 0x477ff000) return sign | 0x7c00;

@@ -1,0 +1,138 @@
+/** The trainer against the optimizers of autodiff/ step by step, on real networks, and what it refuses. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { adam, addGradients, clipByGlobalNorm, exponentialAverage } from '../../autodiff/index.js';
+import type { Engine } from '../../engine/engine.js';
+import { createNodeEngine } from '../../node/ort-engine.js';
+import { Graph } from '../../onnx/index.js';
+import { float32, type Tensor } from '../../tensor.js';
+import { createFitRandom } from './fit-random.js';
+import { createNetworkTrainer } from './network-trainer.js';
+
+let engine: Engine;
+beforeAll(async () => {
+  engine = await createNodeEngine({ threads: 1, thread: 'inline' });
+});
+afterAll(() => engine.close());
+
+const SHAPES = { first: [5, 3, 3, 3], bias: [5], second: [1, 5, 1, 1] };
+
+function randomTensor(shape: readonly number[], seed: string, scale = 0.3): Tensor<'float32'> {
+  const data = new Float32Array(shape.reduce((product, size) => product * size, 1));
+  createFitRandom(seed).normal(data);
+  return float32(
+    shape,
+    data.map((value) => value * scale),
+  );
+}
+
+/** A small convolutional regression: mean (second ∗ relu(first ∗ x + bias) − y)². */
+function network(opset = 17): Graph {
+  const graph = Graph.create({ name: 'network', opset });
+  graph.addInput('x', 'float32', [2, 3, 6, 6]);
+  graph.addInput('y', 'float32', [2, 1, 4, 4]);
+  for (const [name, shape] of Object.entries(SHAPES)) graph.addInitializer(name, randomTensor(shape, name));
+  const hidden = graph.add('Relu', [graph.add('Conv', ['x', 'first', 'bias'])]);
+  const error = graph.add('Sub', [graph.add('Conv', [hidden, 'second']), 'y']);
+  graph.add('ReduceMean', [graph.add('Mul', [error, error])], { keepdims: 0 }, { outputs: ['loss'] });
+  graph.setOutputs(['loss']);
+  return graph;
+}
+
+const weights = Object.keys(SHAPES).map((name) => ({ name }));
+const feeds = (step: number): Record<string, Tensor> => ({
+  x: randomTensor([2, 3, 6, 6], `x${step}`, 1),
+  y: randomTensor([2, 1, 4, 4], `y${step}`, 2),
+});
+
+describe('createNetworkTrainer', () => {
+  it('takes the steps of clipping, Adam and the average', async () => {
+    const trainer = await createNetworkTrainer({
+      engine,
+      graph: network(),
+      loss: 'loss',
+      weights,
+      learningRate: 0.01,
+      clipNorm: 0.5,
+      average: 0.9,
+    });
+    const plain = network();
+    const gradients = addGradients(plain, { loss: 'loss', wrt: Object.keys(SHAPES) });
+    for (const name of Object.keys(SHAPES)) plain.initializerToInput(name);
+    plain.setOutputs(['loss', ...gradients.values()]);
+    const session = await engine.load(plain.encode());
+    const parameters = Object.fromEntries(
+      Object.entries(SHAPES).map(([name, shape]) => [name, randomTensor(shape, name).data]),
+    );
+    const optimizer = adam({ learningRate: 0.01, beta1: 0.9, beta2: 0.99 });
+    const mean = exponentialAverage(0.9);
+    const average = mean.init(parameters);
+    let state = optimizer.init(parameters);
+    for (let i = 0; i < 5; i++) {
+      const given = Object.entries(SHAPES).map(([name, shape]) => [name, float32(shape, parameters[name]!.slice())]);
+      const outputs = await session.run({ ...feeds(i), ...Object.fromEntries(given) });
+      const found = Object.fromEntries(
+        [...gradients].map(([name, output]) => [name, Float32Array.from(outputs[output]!.data as Float32Array)]),
+      );
+      const norm = clipByGlobalNorm(found, 0.5);
+      state = optimizer.update(parameters, found, state);
+      mean.update(average, parameters);
+      const step = await trainer.step(feeds(i), i === 4);
+      expect(step.loss).toBeCloseTo(Number(outputs.loss?.data[0]), 5);
+      expect(step.gradientNorm).toBeCloseTo(norm, 4);
+    }
+    for (const name of Object.keys(SHAPES)) {
+      for (const [which, expected] of [
+        ['current', parameters],
+        ['average', average],
+      ] as const) {
+        const actual = trainer.weights(which).get(name)?.data ?? new Float32Array();
+        expect(actual.length).toBe(expected[name]?.length);
+        actual.forEach((value, i) => {
+          expect(value).toBeCloseTo(expected[name]?.[i] as number, 5);
+        });
+      }
+    }
+    await session.close();
+    await trainer.close();
+  });
+
+  it.each([11, 17])('goes on from a state bit for bit, opset %i', async (opset) => {
+    const make = () => createNetworkTrainer({ engine, graph: network(opset), loss: 'loss', weights });
+    const [whole, firstHalf, secondHalf] = [await make(), await make(), await make()];
+    for (let i = 0; i < 6; i++) await whole.step(feeds(i), i === 5);
+    for (let i = 0; i < 3; i++) await firstHalf.step(feeds(i), i === 2);
+    secondHalf.restore(firstHalf.state());
+    for (let i = 3; i < 6; i++) await secondHalf.step(feeds(i), i === 5);
+    expect(secondHalf.state()).toEqual(whole.state());
+    for (const trainer of [whole, firstHalf, secondHalf]) await trainer.close();
+  });
+
+  it('leaves weights of rate 0 alone and learns with the others', async () => {
+    const trainer = await createNetworkTrainer({
+      engine,
+      graph: network(),
+      loss: 'loss',
+      weights: [{ name: 'first', rate: 0 }, { name: 'bias' }, { name: 'second', rate: 2 }],
+      learningRate: 0.02,
+    });
+    const before = (await trainer.step(feeds(0))).loss;
+    for (let i = 0; i < 40; i++) await trainer.step(feeds(0));
+    expect((await trainer.step(feeds(0), true)).loss).toBeLessThan(0.85 * before);
+    expect(trainer.weights().get('first')).toEqual(randomTensor(SHAPES.first, 'first'));
+    await trainer.close();
+  });
+
+  it('says what is wrong', async () => {
+    await expect(
+      createNetworkTrainer({ engine, graph: network(), loss: 'loss', weights: [{ name: 'x' }] }),
+    ).rejects.toThrow("weight 'x' is no initializer of the graph");
+    const trainer = await createNetworkTrainer({ engine, graph: network(), loss: 'loss', weights });
+    expect(trainer.size).toBe(5 * 27 + 5 + 5);
+    expect(() => trainer.restore({ ...trainer.state(), first: new Float32Array(3) })).toThrow("3 values of 'first'");
+    await trainer.step(feeds(0));
+    expect(() => trainer.weights()).toThrow('without keep');
+    const broken = float32([2, 1, 4, 4], new Float32Array(32).fill(Number.NaN));
+    await expect(trainer.step({ ...feeds(0), y: broken })).rejects.toMatchObject({ code: 'DIVERGED' });
+    await trainer.close();
+  });
+});

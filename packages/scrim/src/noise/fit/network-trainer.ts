@@ -1,0 +1,338 @@
+/**
+ * Trains weights of an ONNX graph: forward, backward, clipping, Adam and the moving average are one graph on one engine.
+ *
+ * The trained initializers lie one after the other in a single vector θ; the graph cuts them out, autodiff/ adds their
+ * gradients, and the step is written beside them (Kingma & Ba 2015, no decay; g scaled to a joint norm of at most c):
+ *   g ← g·min(1, c/‖g‖);  m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  θ ← θ − η·r ⊙ m̂/(√v̂ + ε);  θ̄ ← dθ̄ + (1−d)θ
+ * with r a factor per weight. θ, m, v and θ̄ are resident: on a GPU a step moves only its batch and a few scalars.
+ * What the loss is, which examples a batch holds and when to stop are the caller's.
+ */
+import { addGradients, constantSchedule, type Schedule } from '../../autodiff/index.js';
+import type { Engine, NamedTensors, Session } from '../../engine/engine.js';
+import { assertArgument, ScrimError } from '../../errors.js';
+import type { Graph } from '../../onnx/index.js';
+import { float32, int64, scalar, type Tensor } from '../../tensor.js';
+
+/** A weight that is trained. */
+export interface TrainedWeight {
+  /** Name of a float32 initializer of the graph. */
+  readonly name: string;
+  /** Factor on the learning rate; default 1. */
+  readonly rate?: number;
+}
+
+/** What {@link createNetworkTrainer} trains, and how. */
+export interface NetworkTrainerOptions {
+  readonly engine: Engine;
+  /** Changed by the call: give it a clone. Shapes of inputs must be fixed, here or in `inputShapes`. */
+  readonly graph: Graph;
+  /** The scalar to make small. */
+  readonly loss: string;
+  readonly weights: readonly TrainedWeight[];
+  /** Further values that each step returns under their names. */
+  readonly reports?: readonly string[];
+  readonly inputShapes?: Readonly<Record<string, readonly number[]>>;
+  /** Of Adam; a number or a schedule over the steps of this trainer. Default 0.001. */
+  readonly learningRate?: number | Schedule;
+  /** Defaults 0.9 and 0.99. */
+  readonly beta1?: number;
+  readonly beta2?: number;
+  readonly epsilon?: number;
+  /** Joint Euclidean norm gradients are scaled down to; default 5. */
+  readonly clipNorm?: number;
+  /** Decay d of the moving average, in [0, 1); default 0.998. */
+  readonly average?: number;
+}
+
+/** What a step says. */
+export interface TrainingStep {
+  /** Steps taken, this one included. */
+  readonly step: number;
+  readonly loss: number;
+  /** ‖g‖ before clipping. */
+  readonly gradientNorm: number;
+  readonly reports: Readonly<Record<string, Tensor>>;
+}
+
+/** Everything a trainer remembers: plain arrays, each as long as all weights together. */
+export interface TrainerState {
+  readonly step: number;
+  readonly weights: Float32Array;
+  readonly first: Float32Array;
+  readonly second: Float32Array;
+  readonly average: Float32Array;
+}
+
+/** A training graph on an engine. Steps must not overlap. */
+export interface NetworkTrainer {
+  /** Number of trained values. */
+  readonly size: number;
+  /**
+   * Takes one step on a batch: `feeds` are the graph's own inputs. With `keep` the state is brought to the processor too
+   * (some milliseconds), so that {@link weights} and {@link state} can be read after it.
+   * @throws ScrimError DIVERGED if the loss or the gradient is no finite number; the state is lost then.
+   */
+  step(feeds: NamedTensors, keep?: boolean): Promise<TrainingStep>;
+  /**
+   * The trained weights by name: as they are, or their moving average.
+   * @throws ScrimError INVALID_ARGUMENT unless the last step was kept, or none was taken.
+   */
+  weights(which?: 'current' | 'average'): Map<string, Tensor<'float32'>>;
+  /** The state, to go on from later, bit for bit. @throws ScrimError INVALID_ARGUMENT as {@link weights} does. */
+  state(): TrainerState;
+  /** Goes on from a state. @throws ScrimError INVALID_DATA if it is of another size. */
+  restore(state: TrainerState): void;
+  close(): Promise<void>;
+}
+
+const STATE = ['weights', 'first', 'second', 'average'] as const;
+type StateName = (typeof STATE)[number];
+
+/** θ is padded to a multiple of this, so that its norm is a sum of sums that any provider computes side by side. */
+const ROW = 1024;
+/** WebGPU binds at most 8 to 10 buffers a kernel, so vectors are joined a few at a time. */
+const JOIN = 6;
+
+interface Slot {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly offset: number;
+  readonly size: number;
+}
+
+/**
+ * Builds and loads the training graph.
+ * @throws ScrimError INVALID_ARGUMENT for a weight that is no float32 initializer; UNSUPPORTED if an operator between
+ * a weight and the loss has no gradient.
+ */
+export async function createNetworkTrainer(options: NetworkTrainerOptions): Promise<NetworkTrainer> {
+  const { engine, learningRate = 0.001, beta1 = 0.9, beta2 = 0.99, reports = [] } = options;
+  const schedule = typeof learningRate === 'number' ? constantSchedule(learningRate) : learningRate;
+  const built = buildTrainingGraph(options, beta1, beta2);
+  const { graph } = built;
+  graph.setOutputs([
+    'train_loss',
+    'train_norm',
+    ...reports,
+    ...STATE.map((name) => `train_next_${name}`),
+    ...STATE.map((name) => `train_copy_${name}`),
+  ]);
+  graph.prune({ inputs: true });
+  const session = await engine.load(graph.encode(), {
+    resident: Object.fromEntries(STATE.map((name) => [`train_${name}`, `train_next_${name}`])),
+  });
+  return new GraphTrainer(session, built.slots, built.initial, { schedule, beta1, beta2, reports });
+}
+
+interface TrainingGraph {
+  readonly graph: Graph;
+  readonly slots: readonly Slot[];
+  readonly initial: Float32Array;
+}
+
+function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2: number): TrainingGraph {
+  const { graph, loss, weights, inputShapes = {}, epsilon = 1e-8, clipNorm = 5, average = 0.998 } = options;
+  assertArgument(weights.length > 0, 'weights is empty, expected at least one weight to train');
+  assertArgument(clipNorm > 0, `clipNorm is ${clipNorm}, expected a number > 0`);
+  for (const [name, value] of Object.entries({ beta1, beta2, average })) {
+    assertArgument(value >= 0 && value < 1, `${name} is ${value}, expected a number in [0, 1)`);
+  }
+  const values = weights.map(({ name }) => {
+    const value = graph.initializer(name);
+    if (value?.dtype !== 'float32') {
+      throw new ScrimError(
+        'INVALID_ARGUMENT',
+        `weight '${name}' is ${value ? value.dtype : 'no initializer of the graph'}, expected a float32 initializer`,
+      );
+    }
+    return value as Tensor<'float32'>;
+  });
+  let offset = 0;
+  const slots = weights.map(({ name }, i): Slot => {
+    const { shape, data } = values[i] as Tensor<'float32'>;
+    const slot = { name, shape, offset, size: data.length };
+    offset += data.length;
+    return slot;
+  });
+  const size = Math.ceil(offset / ROW) * ROW;
+  const initial = new Float32Array(size);
+  const rates = new Float32Array(size);
+  slots.forEach((slot, i) => {
+    initial.set((values[i] as Tensor<'float32'>).data, slot.offset);
+    rates.fill(weights[i]?.rate ?? 1, slot.offset, slot.offset + slot.size);
+  });
+
+  for (const name of STATE) graph.addInput(`train_${name}`, 'float32', [size]);
+  for (const name of ['train_rate', 'train_correct_first', 'train_correct_second']) graph.addInput(name, 'float32', []);
+  const constant = (name: string, value: number): string => graph.addInitializer(name, scalar(value));
+  const numbers = (name: string, list: readonly number[]): string => graph.addInitializer(name, int64(list));
+  const flat = numbers('train_flat', [-1]);
+  const axis = numbers('train_axis', [0]);
+
+  const cut = slots.map(({ name, shape, offset: start, size: length }) => {
+    const begin = numbers('train_begin', [start]);
+    const end = numbers('train_end', [start + length]);
+    const part = graph.add('Slice', ['train_weights', begin, end, axis]);
+    const weight = graph.add('Reshape', [part, numbers('train_shape', shape)]);
+    graph.replaceUses(name, weight);
+    return weight;
+  });
+  const gradients = addGradients(graph, { loss, wrt: cut, inputShapes });
+  const parts = cut.map((weight) => graph.add('Reshape', [gradients.get(weight) as string, flat]));
+  if (size > offset)
+    parts.push(graph.addInitializer('train_padding', float32([size - offset], new Float32Array(size - offset))));
+  const raw = concatenate(graph, parts);
+
+  const rows = graph.add('Reshape', [graph.add('Mul', [raw, raw]), numbers('train_rows', [size / ROW, ROW])]);
+  const squares = reduceSum(graph, reduceSum(graph, rows, 1), 0);
+  const norm = graph.add('Sqrt', [squares], {}, { outputs: ['train_norm'] });
+  const limit = constant('train_limit', clipNorm);
+  const factor = graph.add('Div', [limit, graph.add('Clip', [norm, limit])]);
+  const gradient = graph.add('Mul', [raw, factor]);
+
+  // a + (1 − d)(b − a) = d·a + (1 − d)·b.
+  const blend = (from: string, to: string, decay: number, output: string): string => {
+    const step = graph.add('Mul', [graph.add('Sub', [to, from]), constant('train_share', 1 - decay)]);
+    return graph.add('Add', [from, step], {}, { outputs: [output] });
+  };
+  const first = blend('train_first', gradient, beta1, 'train_next_first');
+  const second = blend('train_second', graph.add('Mul', [gradient, gradient]), beta2, 'train_next_second');
+  const root = graph.add('Sqrt', [graph.add('Mul', [second, 'train_correct_second'])]);
+  const scaled = graph.add('Div', [
+    graph.add('Mul', [first, 'train_correct_first']),
+    graph.add('Add', [root, constant('train_epsilon', epsilon)]),
+  ]);
+  const rate = graph.add('Mul', [graph.addInitializer('train_rates', float32([size], rates)), 'train_rate']);
+  const change = graph.add('Mul', [rate, scaled]);
+  const next = graph.add('Sub', ['train_weights', change], {}, { outputs: ['train_next_weights'] });
+  blend('train_average', next, average, 'train_next_average');
+  graph.add('Identity', [loss], {}, { outputs: ['train_loss'] });
+  for (const name of STATE) graph.add('Identity', [`train_next_${name}`], {}, { outputs: [`train_copy_${name}`] });
+  return { graph, slots, initial };
+}
+
+function concatenate(graph: Graph, parts: readonly string[]): string {
+  if (parts.length === 1) return parts[0] as string;
+  const joined: string[] = [];
+  for (let i = 0; i < parts.length; i += JOIN) {
+    const group = parts.slice(i, i + JOIN);
+    joined.push(group.length === 1 ? (group[0] as string) : graph.add('Concat', group, { axis: 0 }));
+  }
+  return concatenate(graph, joined);
+}
+
+/** Sum over one axis, which is dropped; the axis is an attribute before opset 13. */
+function reduceSum(graph: Graph, value: string, axis: number): string {
+  if (graph.opset < 13) return graph.add('ReduceSum', [value], { axes: [axis], keepdims: 0 });
+  const axes = graph.addInitializer('train_axes', int64([axis]));
+  return graph.add('ReduceSum', [value, axes], { keepdims: 0 });
+}
+
+interface StepSettings {
+  readonly schedule: Schedule;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly reports: readonly string[];
+}
+
+type StateArrays = Readonly<Record<StateName, Float32Array>>;
+
+class GraphTrainer implements NetworkTrainer {
+  readonly size: number;
+  readonly #session: Session;
+  readonly #slots: readonly Slot[];
+  readonly #settings: StepSettings;
+  readonly #length: number;
+  #step = 0;
+  /** The state on this side, where it is the same as the engine's. */
+  #kept: StateArrays | undefined;
+  /** True if the engine has to be given the state: at the start, and after a restore. */
+  #feed = true;
+
+  constructor(session: Session, slots: readonly Slot[], initial: Float32Array, settings: StepSettings) {
+    this.#session = session;
+    this.#slots = slots;
+    this.#settings = settings;
+    this.#length = initial.length;
+    this.size = slots.reduce((sum, slot) => sum + slot.size, 0);
+    const zeros = new Float32Array(initial.length);
+    this.#kept = { weights: initial, first: zeros, second: zeros, average: initial };
+  }
+
+  async step(feeds: NamedTensors, keep = false): Promise<TrainingStep> {
+    const { schedule, beta1, beta2, reports } = this.#settings;
+    const t = this.#step + 1;
+    const given = this.#feed
+      ? STATE.map((name) => [`train_${name}`, float32([this.#length], this.#arrays()[name])])
+      : [];
+    const outputs = await this.#session.run(
+      {
+        ...feeds,
+        ...Object.fromEntries(given),
+        train_rate: scalar(schedule(this.#step)),
+        train_correct_first: scalar(1 / (1 - beta1 ** t)),
+        train_correct_second: scalar(1 / (1 - beta2 ** t)),
+      },
+      { fetches: ['train_loss', 'train_norm', ...reports, ...(keep ? STATE.map((name) => `train_copy_${name}`) : [])] },
+    );
+    this.#feed = false;
+    this.#step = t;
+    this.#kept = keep
+      ? (Object.fromEntries(STATE.map((name) => [name, outputs[`train_copy_${name}`]?.data])) as StateArrays)
+      : undefined;
+    const loss = Number(outputs.train_loss?.data[0]);
+    const gradientNorm = Number(outputs.train_norm?.data[0]);
+    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+      throw new ScrimError(
+        'DIVERGED',
+        `the training diverged at step ${t}: loss ${loss}, gradient norm ${gradientNorm}`,
+      );
+    }
+    const wanted = reports.map((name) => [name, outputs[name] as Tensor] as const);
+    return { step: t, loss, gradientNorm, reports: Object.fromEntries(wanted) };
+  }
+
+  weights(which: 'current' | 'average' = 'current'): Map<string, Tensor<'float32'>> {
+    const values = this.#arrays()[which === 'current' ? 'weights' : 'average'];
+    return new Map(
+      this.#slots.map(({ name, shape, offset, size }) => [name, float32(shape, values.slice(offset, offset + size))]),
+    );
+  }
+
+  state(): TrainerState {
+    const { weights, first, second, average } = this.#arrays();
+    return {
+      step: this.#step,
+      weights: weights.slice(),
+      first: first.slice(),
+      second: second.slice(),
+      average: average.slice(),
+    };
+  }
+
+  restore(state: TrainerState): void {
+    for (const name of STATE) {
+      if (state[name].length !== this.#length) {
+        throw new ScrimError(
+          'INVALID_DATA',
+          `the state has ${state[name].length} values of '${name}', this trainer has ${this.#length}`,
+        );
+      }
+    }
+    const { step, weights, first, second, average } = state;
+    this.#kept = { weights, first, second, average };
+    this.#feed = true;
+    this.#step = step;
+  }
+
+  close(): Promise<void> {
+    return this.#session.close();
+  }
+
+  #arrays(): StateArrays {
+    if (!this.#kept) {
+      throw new ScrimError('INVALID_ARGUMENT', 'the last step was taken without keep, so its state is not at hand');
+    }
+    return this.#kept;
+  }
+}
