@@ -4,6 +4,8 @@ export * from './boxes.js';
 export * from './checkpoint.js';
 export * from './detector.js';
 export * from './drawing.js';
+export * from './face-embedder.js';
+export { FACE_API_DIMENSIONS, FACE_API_SIDE, faceEmbedderFromFaceApi } from './face-embedder-graph.js';
 export * from './faceboxes.js';
 export {
   buildFaceBoxesGraph,

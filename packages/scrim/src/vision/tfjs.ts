@@ -52,22 +52,38 @@ const fail = (message: string): ScrimError => new ScrimError('INVALID_DATA', `Te
  */
 export function readTfjsModel(json: string, weights: Uint8Array, limits: Partial<TfjsLimits> = {}): TfjsModel {
   const bounds = { ...DEFAULT_LIMITS, ...limits };
-  if (json.length > bounds.maxJsonBytes) {
-    throw new ScrimError('LIMIT_EXCEEDED', `TensorFlow.js model: its JSON is longer than ${bounds.maxJsonBytes} bytes`);
-  }
-  let parsed: Json;
-  try {
-    parsed = JSON.parse(json) as Json;
-  } catch (error) {
-    // The parser's own message may quote the file.
-    throw new ScrimError('INVALID_DATA', 'TensorFlow.js model: its text is no JSON', { cause: error });
-  }
-  const root = record(parsed, 'the file');
+  const root = record(parse(json, bounds), 'the file');
   const format = root['format'];
   if (format !== undefined && format !== 'graph-model') {
     throw new ScrimError('UNSUPPORTED', 'TensorFlow.js model: its format is not graph-model');
   }
-  return { nodes: readNodes(root, bounds), weights: readWeights(root, weights, bounds) };
+  return { nodes: readNodes(root, bounds), weights: readWeights(root['weightsManifest'] ?? null, weights, bounds) };
+}
+
+/**
+ * Reads a weights manifest that stands alone (`*-weights_manifest.json`, its text) and its weights, as
+ * {@link readTfjsModel} does for a whole model.
+ * @throws ScrimError as {@link readTfjsModel}
+ */
+export function readTfjsWeights(
+  json: string,
+  weights: Uint8Array,
+  limits: Partial<TfjsLimits> = {},
+): TfjsModel['weights'] {
+  const bounds = { ...DEFAULT_LIMITS, ...limits };
+  return readWeights(parse(json, bounds), weights, bounds);
+}
+
+function parse(json: string, limits: TfjsLimits): Json {
+  if (json.length > limits.maxJsonBytes) {
+    throw new ScrimError('LIMIT_EXCEEDED', `TensorFlow.js model: its JSON is longer than ${limits.maxJsonBytes} bytes`);
+  }
+  try {
+    return JSON.parse(json) as Json;
+  } catch (error) {
+    // The parser's own message may quote the file.
+    throw new ScrimError('INVALID_DATA', 'TensorFlow.js model: its text is no JSON', { cause: error });
+  }
 }
 
 function readNodes(root: { [key: string]: Json }, limits: TfjsLimits): Map<string, TfjsNode> {
@@ -113,7 +129,7 @@ function readAttribute(value: { [key: string]: Json }): TfjsAttribute | undefine
 }
 
 function readWeights(
-  root: { [key: string]: Json },
+  manifest: Json,
   bytes: Uint8Array,
   limits: TfjsLimits,
 ): Map<string, Tensor<'float32' | 'int32' | 'bool'>> {
@@ -121,7 +137,7 @@ function readWeights(
   const weights = new Map<string, Tensor<'float32' | 'int32' | 'bool'>>();
   let at = 0;
   let total = 0;
-  for (const group of array(root['weightsManifest'], 'weightsManifest')) {
+  for (const group of array(manifest, 'weightsManifest')) {
     for (const item of array(record(group, 'a group of weights')['weights'], 'a group of weights')) {
       const entry = record(item, 'a weight');
       const name = text(entry['name'], 'the name of a weight');
