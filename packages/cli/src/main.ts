@@ -161,7 +161,7 @@ function buildProgram(context: CommandContext): Command {
     .addOption(json())
     .action(action(async () => (await import('./commands/detect.js')).detect));
 
-  program
+  const evaluate = program
     .command('evaluate')
     .description('average precision on FDDB, as TR-4928 prints it')
     .requiredOption('--dataset <dir>', 'directory with FDDB-folds and originalPics')
@@ -172,11 +172,17 @@ function buildProgram(context: CommandContext): Command {
     .option('--allow-missing', 'go on when some of the 2,845 photos are not there')
     .addOption(new Option('--repeats <n>', 'runs with fresh noise').default(1).argParser(positiveInteger('--repeats')))
     .option('--scores <file>', 'also write every detection, in the format of FDDB')
+    .option('--shard <i/n>', 'count one part of n only, from 0; needs --partial')
+    .option('--partial <file>', 'keep what was counted here; goes on where such a file ends')
     .addOption(size())
     .addOption(threads())
     .addOption(provider())
     .addOption(json())
     .action(action(async () => (await import('./commands/evaluate.js')).evaluate));
+  evaluate
+    .command('merge <parts...>')
+    .description('put the parts that --partial kept together: exactly the figures of a single run')
+    .action(action(async () => (await import('./commands/evaluate-merge.js')).evaluateMerge));
 
   program
     .command('sweep')
@@ -214,6 +220,41 @@ function buildProgram(context: CommandContext): Command {
     .addOption(threads())
     .addOption(json())
     .action(action(async () => (await import('./commands/bench-obfuscation.js')).benchObfuscation));
+
+  program
+    .command('certify <bundle>')
+    .description('what releases tell at most, whatever an attacker does: information, odds, least reconstruction error')
+    .addOption(model())
+    .requiredOption('--data <dir>', 'photos (.npy inputs for a model that takes none) like those to protect')
+    .addOption(
+      new Option('--releases <n>', 'fresh releases of one input that an attacker may have')
+        .default(1)
+        .argParser(positiveInteger('--releases')),
+    )
+    .addOption(
+      new Option('--prior <p...>', 'probability of a right guess without the release, such as 0.5 or 1/1000').argParser(
+        probabilities('--prior'),
+      ),
+    )
+    .option('--region <x,y,w,h>', "part of the input, in its pixels, such as a face's place")
+    .addOption(new Option('--inputs <n>', 'inputs to use at most').default(240).argParser(positiveInteger('--inputs')))
+    .addOption(
+      new Option('--confidence <c>', 'of the figures that rest on samples')
+        .default(0.95)
+        .argParser(fraction('--confidence')),
+    )
+    .option('--smoothing <s>', 'noise the inputs are taken to have, in levels of 255 (or input units)', Number, 8)
+    .addOption(
+      new Option('--probe-inputs <n>', 'inputs probed for Fisher information')
+        .default(24)
+        .argParser(positiveInteger('--probe-inputs')),
+    )
+    .addOption(new Option('--probes <n>', 'probes of each').default(2).argParser(positiveInteger('--probes')))
+    .option('--seed <text>', 'seed of the order and the probes (not of any key)', 'certify')
+    .addOption(size())
+    .addOption(threads())
+    .addOption(json())
+    .action(action(async () => (await import('./commands/certify.js')).certify));
 
   program
     .command('demo')
@@ -305,6 +346,17 @@ function positiveInteger(flag: string): (text: string) => number {
       throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected an integer of at least 1`);
     }
     return value;
+  };
+}
+
+function probabilities(flag: string): (text: string, before?: readonly number[]) => number[] {
+  return (text, before = []) => {
+    const [top = '', bottom = '1', ...more] = text.split('/').map((part) => part.trim());
+    const value = top === '' || bottom === '' || more.length > 0 ? Number.NaN : Number(top) / Number(bottom);
+    if (!(value > 0 && value < 1)) {
+      throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected a number between 0 and 1 or 1/N`);
+    }
+    return [...before, value];
   };
 }
 

@@ -1,4 +1,5 @@
 /** Bundles on disk: read with their hashes checked, written under a temporary name and renamed when whole. */
+import { randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Bundle, loadBundle, MANIFEST_PATH } from '../bundle/bundle.js';
@@ -80,7 +81,8 @@ export async function writeDirectory(
 /** Writes one file under a temporary name beside it and renames it. */
 export async function writeFileAtomically(path: string, bytes: Uint8Array | string): Promise<void> {
   await mkdir(dirname(resolve(path)), { recursive: true });
-  const temporary = `${path}.${process.pid}.part`;
+  // Two machines that share a volume may have processes of one number.
+  const temporary = `${path}.${process.pid}-${randomBytes(4).toString('hex')}.part`;
   try {
     await writeFile(temporary, bytes);
     await rename(temporary, path);
