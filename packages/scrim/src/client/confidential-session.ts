@@ -12,7 +12,8 @@ import type { Engine } from '../engine/engine.js';
 import { assertArgument, ScrimError } from '../errors.js';
 import type { NoiseCrypto } from '../noise/noise-crypto.js';
 import { type NoiserMode, Release } from '../noise/release.js';
-import { DATATYPE_OF, type ModelMetadata } from '../protocol/index.js';
+import { DATATYPE_OF } from '../protocol/datatype.js';
+import type { ModelMetadata } from '../protocol/metadata.js';
 import { expectType, type Tensor } from '../tensor.js';
 import {
   createDetectionDecoder,
@@ -27,6 +28,8 @@ import {
 import type { CallOptions, TritonClient } from './triton-client.js';
 import { createTrustedHalf, type TrustedHalf } from './trusted-half.js';
 
+const BINARY_EXTENSION = 'binary_tensor_data';
+
 /** What {@link createConfidentialSession} needs. */
 export interface ConfidentialSessionOptions {
   readonly bundle: Bundle;
@@ -40,6 +43,11 @@ export interface ConfidentialSessionOptions {
   /** Name of the remote model. Default: what the bundle calls the one that takes `payload`. */
   readonly model?: string;
   readonly version?: string;
+  /**
+   * HTTP only: whether tensors travel as bytes (Triton's binary extension) or as JSON. Default: as bytes if the server
+   * lists the extension 'binary_tensor_data', else as JSON, which 'fp16' has no form for.
+   */
+  readonly binary?: boolean;
 }
 
 /** Options of one inference. */
@@ -111,11 +119,25 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
     converter: createPixelConverter(detector.preprocessing),
   };
 
+  let isBinary = options.binary ?? true;
+  const compare = async (callOptions: CallOptions): Promise<void> => {
+    const asks = options.binary === undefined && client.protocol === 'http';
+    const [metadata, server] = await Promise.all([
+      client.modelMetadata(model, { ...callOptions, ...(version === undefined ? {} : { version }) }),
+      // A server that is away fails the other call too.
+      asks ? client.serverMetadata(callOptions).catch(() => undefined) : undefined,
+    ]);
+    expectAgreement(metadata, bundle, payload, plan.sentChannels.length);
+    if (server) isBinary = server.extensions.includes(BINARY_EXTENSION);
+    if (isBinary || client.protocol !== 'http' || payload !== 'fp16') return;
+    throw new ScrimError(
+      'UNSUPPORTED',
+      `payload 'fp16' has no JSON form, and the server lists no '${BINARY_EXTENSION}': choose fp32, int16 or uint8`,
+    );
+  };
   let checked: Promise<void> | undefined;
   const check = (callOptions: CallOptions = {}): Promise<void> => {
-    checked ??= client
-      .modelMetadata(model, { ...callOptions, ...(version === undefined ? {} : { version }) })
-      .then((metadata) => expectAgreement(metadata, bundle, payload, plan.sentChannels.length));
+    checked ??= compare(callOptions);
     const outcome = checked;
     // A server that was away or a model of another bundle may be put right: the next request looks again.
     outcome.catch(() => {
@@ -137,7 +159,8 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
       {
         modelName: model,
         ...(version === undefined ? {} : { modelVersion: version }),
-        inputs: [{ name: manifest.remote.input, tensor }],
+        inputs: [{ name: manifest.remote.input, tensor, binary: isBinary }],
+        binaryOutputs: isBinary,
         outputs: manifest.remote.outputs.map(({ remote }) => ({ name: remote })),
       },
       {

@@ -6,30 +6,18 @@
  * never in an error.
  */
 import { assertArgument, ScrimError } from '../errors.js';
-import {
-  type ContentEncoding,
-  DEFAULT_LIMITS,
-  decodeInferResponse,
-  decodeJson,
-  encodeContent,
-  encodeInferRequest,
-  encodeJson,
-  errorFromHttp,
-  HEADER_LENGTH,
-  type JsonValue,
-  type Limits,
-  loadRequestToJson,
-  modelConfigFromJson,
-  modelMetadataFromJson,
-  modelPath,
-  modelStatisticsFromJson,
-  parseHeaderLength,
-  readinessFromHttp,
-  repositoryIndexFromJson,
-  repositoryPath,
-  serverMetadataFromJson,
-  unloadRequestToJson,
-} from '../protocol/index.js';
+// From their files, not from protocol/index.js: a browser's bundler then leaves protobuf out (see modelConfig below).
+import { type ContentEncoding, encodeContent } from '../protocol/content-encoding.js';
+import { HEADER_LENGTH, parseHeaderLength } from '../protocol/http-body.js';
+import { encodeInferRequest } from '../protocol/http-request.js';
+import { decodeInferResponse } from '../protocol/http-response.js';
+import { decodeJson, encodeJson, type JsonValue } from '../protocol/json-value.js';
+import { DEFAULT_LIMITS, type Limits } from '../protocol/limits.js';
+import { modelMetadataFromJson, readinessFromHttp, serverMetadataFromJson } from '../protocol/metadata.js';
+import { modelPath, repositoryPath } from '../protocol/model-path.js';
+import { loadRequestToJson, repositoryIndexFromJson, unloadRequestToJson } from '../protocol/repository.js';
+import { modelStatisticsFromJson } from '../protocol/statistics.js';
+import { errorFromHttp } from '../protocol/wire-error.js';
 import {
   createFetchTransport,
   type FetchFunction,
@@ -153,10 +141,13 @@ export function createTritonClient(options: TritonClientOptions): TritonClient {
       ask(`ready of model '${model}'`, modelPath(model, version, 'ready'), callOptions),
     modelMetadata: (model, { version, ...callOptions } = {}) =>
       getJson(`metadata of model '${model}'`, modelPath(model, version), callOptions, modelMetadataFromJson),
-    modelConfig: (model, { version, ...callOptions } = {}) =>
-      getJson(`config of model '${model}'`, modelPath(model, version, 'config'), callOptions, (value) =>
+    modelConfig: async (model, { version, ...callOptions } = {}) => {
+      // Configurations are protobuf's JSON, whose reader weighs more than the rest of this client: browsers load it late.
+      const { modelConfigFromJson } = await import('../protocol/model-config.js');
+      return getJson(`config of model '${model}'`, modelPath(model, version, 'config'), callOptions, (value) =>
         modelConfigFromJson(value, { ignoreUnknown: true, code: 'INVALID_DATA' }),
-      ),
+      );
+    },
     modelStatistics: (model, { version, ...callOptions } = {}) =>
       getJson(
         model === undefined ? 'statistics' : `statistics of model '${model}'`,

@@ -1,0 +1,19 @@
+/**
+ * The browser bundle without onnxruntime-web stays under 60 KB gzip: all that a page needs for a confidential session.
+ * The reader of model configurations is loaded on demand (client/http-client.ts) and not counted.
+ */
+// biome-ignore lint/style/noDefaultExport: size-limit reads the default export
+export default [
+  {
+    name: 'confidential session in a browser',
+    path: 'test/browser/whole-client.js',
+    limit: '60 kB',
+    gzip: true,
+    ignore: ['onnxruntime-web'],
+    modifyEsbuildConfig: (config) => ({
+      ...config,
+      platform: 'browser',
+      external: [...(config.external ?? []), 'onnxruntime-web/*', '*/model-config.js'],
+    }),
+  },
+];
