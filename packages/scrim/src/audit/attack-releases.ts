@@ -68,6 +68,26 @@ export async function createReleaseSource(
   };
 }
 
+/** How releases come about: to train on, and as they are in service. */
+export interface ReleaseMechanism {
+  /** Noise to train on, from a seeded generator. */
+  trainingNoise(random: FitRandom): TrainingNoise;
+  /** Real releases. */
+  open(keys: ReleaseKeys): Promise<ReleaseSource>;
+}
+
+/** The mechanism of a service, for activations of `shape`. Tests put broken ones in its place. */
+export function releaseMechanism(
+  target: ReleaseSourceTarget,
+  shape: AttackData['shape'],
+  crypto: NoiseCrypto,
+): ReleaseMechanism {
+  return {
+    trainingNoise: (random) => createTrainingNoise(target.parameters, shape, random),
+    open: (keys) => createReleaseSource(target, shape, keys, crypto),
+  };
+}
+
 /** Noise to train on. */
 export interface TrainingNoise {
   /**
