@@ -71,6 +71,39 @@ const BACKGROUND = '#808080';
 const AS_BYTES: Preprocessing = { order: 'rgb', mean: [0, 0, 0], scale: 1, fill: [0, 0, 0], kernel: 'linear' };
 
 /**
+ * Decodes a photo, upright; close it when done. For those who show it as well as read it: a bitmap is taken wherever a
+ * photo is.
+ * @throws ScrimError as {@link readImage}
+ */
+export async function decodePhoto(input: Blob | Uint8Array, limits: WebImageLimits = {}): Promise<ImageBitmap> {
+  expectPlatform();
+  const { maxPixels = DEFAULT_MAX_PIXELS, maxBytes = DEFAULT_MAX_BYTES } = limits;
+  const blob = input instanceof Blob ? input : new Blob([input as Uint8Array<ArrayBuffer>]);
+  if (blob.size > maxBytes) {
+    throw new ScrimError('LIMIT_EXCEEDED', `the picture has ${blob.size} bytes, at most ${maxBytes} are read`);
+  }
+  if (blob.size === 0) throw new ScrimError('INVALID_DATA', 'the picture is empty');
+  let bitmap: ImageBitmap;
+  try {
+    const claimed = pictureSize(new Uint8Array(await blob.slice(0, HEADER_BYTES).arrayBuffer()));
+    if (claimed) expectPixels(claimed, maxPixels);
+    bitmap = await createImageBitmap(blob, { imageOrientation: 'from-image' });
+  } catch (error) {
+    if (error instanceof ScrimError) throw error;
+    throw new ScrimError('INVALID_DATA', 'the file is no picture that this browser can read, or it is damaged', {
+      cause: error,
+    });
+  }
+  try {
+    expectPixels(bitmap, maxPixels);
+  } catch (error) {
+    bitmap.close();
+    throw error;
+  }
+  return bitmap;
+}
+
+/**
  * Reads a photo at its own size.
  * @throws ScrimError INVALID_DATA if it is no photo this browser can read, LIMIT_EXCEEDED above the limits, UNSUPPORTED
  * without createImageBitmap and OffscreenCanvas.
@@ -130,38 +163,29 @@ async function withBitmap<T>(
   limits: WebImageLimits,
   use: (bitmap: ImageBitmap) => T,
 ): Promise<T> {
+  expectPlatform();
+  if (isBitmap(input)) {
+    expectPixels(input, limits.maxPixels ?? DEFAULT_MAX_PIXELS);
+    return use(input);
+  }
+  const bitmap = await decodePhoto(input, limits);
+  try {
+    return use(bitmap);
+  } finally {
+    bitmap.close();
+  }
+}
+
+function isBitmap(input: WebImageInput): input is ImageBitmap {
+  return typeof ImageBitmap === 'function' && input instanceof ImageBitmap;
+}
+
+function expectPlatform(): void {
   if (typeof createImageBitmap !== 'function' || typeof OffscreenCanvas !== 'function') {
     throw new ScrimError(
       'UNSUPPORTED',
       'this browser has no createImageBitmap or no OffscreenCanvas to read photos with',
     );
-  }
-  const { maxPixels = DEFAULT_MAX_PIXELS, maxBytes = DEFAULT_MAX_BYTES } = limits;
-  if (typeof ImageBitmap === 'function' && input instanceof ImageBitmap) {
-    expectPixels(input, maxPixels);
-    return use(input);
-  }
-  const blob = input instanceof Blob ? input : new Blob([input as Uint8Array<ArrayBuffer>]);
-  if (blob.size > maxBytes) {
-    throw new ScrimError('LIMIT_EXCEEDED', `the picture has ${blob.size} bytes, at most ${maxBytes} are read`);
-  }
-  if (blob.size === 0) throw new ScrimError('INVALID_DATA', 'the picture is empty');
-  let bitmap: ImageBitmap;
-  try {
-    const claimed = pictureSize(new Uint8Array(await blob.slice(0, HEADER_BYTES).arrayBuffer()));
-    if (claimed) expectPixels(claimed, maxPixels);
-    bitmap = await createImageBitmap(blob, { imageOrientation: 'from-image', premultiplyAlpha: 'premultiply' });
-  } catch (error) {
-    if (error instanceof ScrimError) throw error;
-    throw new ScrimError('INVALID_DATA', 'the file is no picture that this browser can read, or it is damaged', {
-      cause: error,
-    });
-  }
-  try {
-    expectPixels(bitmap, maxPixels);
-    return use(bitmap);
-  } finally {
-    bitmap.close();
   }
 }
 

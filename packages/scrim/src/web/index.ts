@@ -2,6 +2,7 @@
 export { type FetchBundleOptions, fetchBundle } from './fetch-bundle.js';
 export {
   createInputReader,
+  decodePhoto,
   readImage,
   readImageTowards,
   type WebDetectorInput,
