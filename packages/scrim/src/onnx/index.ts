@@ -1,5 +1,6 @@
 /** `scrim/onnx`: read, write, index, edit and build ONNX models. */
 export * from './attributes.js';
+export * from './bind-inputs.js';
 export * from './codec.js';
 export * from './extract-graph.js';
 export * from './flops.js';

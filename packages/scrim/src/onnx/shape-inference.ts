@@ -25,7 +25,15 @@ import { INDEXING } from './shapes/indexing.js';
 import { LAYOUT } from './shapes/layout.js';
 import { MATRIX, MICROSOFT_MATRIX } from './shapes/matrix.js';
 import { REDUCTION } from './shapes/reduction.js';
-import { type InferredType, MAX_RANK, type Shape, ShapeNode, type ShapeRule, UNKNOWN } from './shapes/rule.js';
+import {
+  type InferredType,
+  isStatic,
+  MAX_RANK,
+  type Shape,
+  ShapeNode,
+  type ShapeRule,
+  UNKNOWN,
+} from './shapes/rule.js';
 import { SOURCE, storedType } from './shapes/source.js';
 import { WINDOW } from './shapes/window.js';
 import { dataTypeFromCode } from './tensor-proto.js';
@@ -74,6 +82,24 @@ export function inferShapes(graph: Graph, options: InferShapesOptions = {}): Map
   return new Inference(graph).run(options.inputShapes ?? {});
 }
 
+/**
+ * Elements of the small integer and bool tensors of the main graph that follow from the file and the input sizes alone,
+ * by value, in row-major order: shapes, indices, conditions.
+ * @throws ScrimError as {@link inferShapes}
+ */
+export function inferValues(
+  graph: Graph,
+  options: InferShapesOptions = {},
+): Map<string, ValueType & { readonly elements: readonly number[] }> {
+  const found = new Map<string, ValueType & { readonly elements: readonly number[] }>();
+  for (const [name, { dtype, shape, value }] of new Inference(graph).infer(options.inputShapes ?? {})) {
+    if (dtype !== 'int64' && dtype !== 'int32' && dtype !== 'bool') continue;
+    if (!shape || !isStatic(shape) || !value?.every((element) => typeof element === 'number')) continue;
+    found.set(name, { dtype, shape, elements: value as readonly number[] });
+  }
+  return found;
+}
+
 /** What is known of each value, by name; a body sees the values around it. */
 class Scope {
   readonly own = new Map<string, InferredType>();
@@ -103,6 +129,14 @@ class Inference {
   }
 
   run(inputShapes: Readonly<Record<string, readonly number[]>>): Map<string, ValueType> {
+    const result = new Map<string, ValueType>();
+    for (const [name, { dtype, shape }] of this.infer(inputShapes)) {
+      if (dtype !== undefined) result.set(name, { dtype, shape });
+    }
+    return result;
+  }
+
+  infer(inputShapes: Readonly<Record<string, readonly number[]>>): ReadonlyMap<string, InferredType> {
     const { proto } = this.#graph;
     this.#bind(inputShapes);
     const scope = new Scope();
@@ -112,9 +146,7 @@ class Inference {
       scope.set(name, { dtype: scope.get(name)?.dtype, shape });
     }
     this.#walk(this.#graph.nodes(), declaredTypes(proto), this.#graph.opset, scope, 0);
-    const result = new Map<string, ValueType>();
-    for (const [name, { dtype, shape }] of scope.own) if (dtype !== undefined) result.set(name, { dtype, shape });
-    return result;
+    return scope.own;
   }
 
   /** Learns what the given input sizes say about declared symbols. */

@@ -8,6 +8,7 @@ import { LAYOUT } from './layout.js';
 import { MATRIX } from './matrix.js';
 import { NORMALIZATION } from './normalization.js';
 import { POOLING } from './pooling.js';
+import { RECURRENT } from './recurrent.js';
 import { REDUCTION } from './reduction.js';
 import { RESIZE } from './resize.js';
 import { SLICING } from './slicing.js';
@@ -28,6 +29,7 @@ const FAMILIES: readonly RuleTable[] = [
   POOLING,
   NORMALIZATION,
   RESIZE,
+  RECURRENT,
 ];
 
 /** Rules by operator. */

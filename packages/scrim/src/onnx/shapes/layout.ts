@@ -10,6 +10,7 @@ import {
   isStatic,
   MAX_RANK,
   MAX_VALUES,
+  type Shape,
   type ShapeNode,
   type ShapeRule,
   sameAsInput,
@@ -126,6 +127,19 @@ function bounds(size: number, start: number, end: number, step: number): [number
   return [clamp(start, 0, size - 1), toTheEnd ? -1 : clamp(end, -1, size - 1)];
 }
 
+/** The elements at every combination of the given positions along each axis, in row-major order. */
+function elementsAt(
+  value: readonly Dimension[],
+  shape: readonly number[],
+  positions: readonly (readonly number[])[],
+): Dimension[] {
+  let offsets = [0];
+  shape.forEach((size, axis) => {
+    offsets = offsets.flatMap((offset) => (positions[axis] ?? []).map((at) => offset * size + at));
+  });
+  return offsets.map((offset) => value[offset] ?? '');
+}
+
 const slice: ShapeRule = (node) => {
   const dtype = node.dtype(0);
   const shape = node.shape(0);
@@ -144,15 +158,20 @@ const slice: ShapeRule = (node) => {
     result[at] = sliceLength(node, shape[at] ?? '', starts?.[i] ?? '', ends?.[i] ?? '', step);
   }
   const value = node.value(0);
-  const [start, end, step] = [starts?.[0], ends?.[0], node.has(4) ? steps?.[0] : 1];
-  let elements: Dimension[] | undefined;
-  if (value && shape.length === 1 && axes.length === 1) {
-    if (typeof start === 'number' && typeof end === 'number' && typeof step === 'number') {
-      const [first, last] = bounds(value.length, start, end, step);
-      elements = [];
-      for (let at = first; step > 0 ? at < last : at > last; at += step) elements.push(value[at] ?? '');
+  if (!value || !isStatic(shape)) return [{ dtype, shape: result }];
+  const picked = shape.map((size) => Array.from({ length: size }, (_, at) => at));
+  for (const [i, axis] of axes.entries()) {
+    const [start, end, step] = [starts?.[i], ends?.[i], node.has(4) ? steps?.[i] : 1];
+    if (typeof start !== 'number' || typeof end !== 'number' || typeof step !== 'number' || step === 0) {
+      return [{ dtype, shape: result }];
     }
+    const at = node.normalize(axis, shape.length);
+    const [first, last] = bounds(shape[at] ?? 0, start, end, step);
+    const kept: number[] = [];
+    for (let j = first; step > 0 ? j < last : j > last; j += step) kept.push(j);
+    picked[at] = kept;
   }
+  const elements = elementsAt(value, shape, picked);
   return [{ dtype, shape: result, value: elements }];
 };
 
@@ -237,9 +256,25 @@ const transpose: ShapeRule = (node) => {
   if (order.length !== shape.length || new Set(order).size !== order.length) {
     node.fail(`perm [${order}] is no permutation of the axes of ${show(shape)}`);
   }
-  const value = shape.length < 2 ? node.value(0) : undefined;
-  return [{ dtype, shape: order.map((axis) => shape[node.normalize(axis, shape.length)] ?? ''), value }];
+  const axes = order.map((axis) => node.normalize(axis, shape.length));
+  return [{ dtype, shape: axes.map((axis) => shape[axis] ?? ''), value: transposed(node.value(0), shape, axes) }];
 };
+
+function transposed(
+  value: readonly Dimension[] | undefined,
+  shape: Shape,
+  axes: readonly number[],
+): readonly Dimension[] | undefined {
+  if (!value || shape.length < 2) return value;
+  if (!isStatic(shape)) return undefined;
+  const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((product, size) => product * size, 1));
+  let offsets = [0];
+  for (const axis of axes) {
+    const stride = strides[axis] ?? 1;
+    offsets = offsets.flatMap((offset) => Array.from({ length: shape[axis] ?? 0 }, (_, i) => offset + i * stride));
+  }
+  return offsets.map((offset) => value[offset] ?? '');
+}
 
 const squeeze: ShapeRule = (node) => {
   const shape = node.shape(0);
