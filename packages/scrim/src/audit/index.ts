@@ -37,8 +37,27 @@ export {
   type ValueKind,
 } from './attack-result.js';
 export {
+  type AttributeAttackInput,
+  type AttributeAttackSettings,
+  type NetworkTarget,
+  runAttributeAttack,
+} from './attribute.js';
+export { type IdentityAttackInput, runIdentityAttack } from './identity.js';
+export {
   createReconstructionFitter,
   type LinearReconstruction,
   type ReconstructionFitter,
   reconstruct,
 } from './linear-reconstruction.js';
+export { type LinkageAttackInput, runLinkageAttack } from './linkage.js';
+export { type FaceAttackInput, runReidentification, runRightFace } from './re-identification.js';
+export { type FaceScores, rankValue, summarizeFaceScores } from './re-identification-scores.js';
+export type { ReleaseNetworkSettings } from './release-network.js';
+export {
+  collectVectorData,
+  runVectorRegression,
+  type VectorAttackInput,
+  type VectorData,
+  type VectorRecord,
+  type VectorSample,
+} from './vector-regression.js';
