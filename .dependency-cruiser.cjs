@@ -19,6 +19,7 @@ const arrows = {
   client: ['protocol', 'engine', 'bundle', 'noise', 'vision'],
   server: ['protocol', 'engine', 'onnx'],
   audit: ['onnx', 'autodiff', 'engine', 'noise', 'bundle', 'metrics', 'vision'],
+  certify: ['noise', 'bundle', 'onnx', 'autodiff', 'engine', 'metrics'],
 };
 
 /** npm packages a room may import. The rest may import none. */
