@@ -1,85 +1,137 @@
-// Runs software no one here wrote against `scrim serve`: tritonclient (HTTP and gRPC) and perf_analyzer.
+// Software no one here wrote against this project's, each over HTTP and gRPC. Prints what it ran; fails at the first that
+// did not work. Parts: clients (tritonclient and perf_analyzer against `scrim serve`), triton (our client and `scrim
+// gateway` against real Triton), mlserver (our client against MLServer). Default: all; `run.mjs triton` runs one.
 //
 // SCRIM_INTEROP_VENV names a Python venv; it is made and filled from requirements.txt where it does not exist.
-// SCRIM_PERF_ANALYZER names perf_analyzer's binary (PyPI's perf-analyzer needs glibc 2.38; tritonclient 2.44 brings an
-// older one); without it and without one in the venv that step is left out, and says so.
-import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+// SCRIM_PERF_ANALYZER names another perf_analyzer.
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { exportRepository } from 'scrim/client';
+import { writeDirectory } from 'scrim/node';
 import { writeModelRepository } from './model-repository.mjs';
+import {
+  interopVenv,
+  perfAnalyzer,
+  runCommand,
+  startGateway,
+  startMlserver,
+  startServer,
+  startTriton,
+} from './peers.mjs';
+import { SIDE, samplePhotos, sessionsAgainst, shippedBundle } from './sessions.mjs';
 
 const here = fileURLToPath(new URL('.', import.meta.url));
-const venv = process.env.SCRIM_INTEROP_VENV ?? join(tmpdir(), 'scrim-interop-venv');
-const python = join(venv, 'bin', 'python');
+const say = (text) => process.stdout.write(`${text}\n`);
 
-function run(command, args) {
-  const { status, error } = spawnSync(command, args, { stdio: 'inherit', timeout: 600_000 });
-  if (error) throw error;
-  if (status !== 0) throw new Error(`${command} ended with ${status}`);
-}
-
-/** Starts `scrim serve` on free ports and reads them from stderr. */
-export async function startServer(repository, ...more) {
-  const cli = fileURLToPath(new URL('../../packages/cli/bin/scrim.js', import.meta.url));
-  const ports = ['--http-port', '0', '--grpc-port', '0', '--metrics-port', '0'];
-  const child = spawn(process.execPath, [cli, 'serve', repository, ...ports, '--no-access-log', ...more], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
-  let text = '';
-  const [http, grpc] = await new Promise((resolve, reject) => {
-    child.once('exit', (code) => reject(new Error(`scrim serve ended with ${code}:\n${text}`)));
-    child.stderr.on('data', (part) => {
-      text += part;
-      const found = /HTTP +http:\/\/(\S+)[\s\S]*gRPC +(\S+)[\s\S]*metrics +\S+\n/.exec(text);
-      if (found) resolve([found[1], found[2]]);
-    });
-  });
-  const stop = async () => {
-    const exited = new Promise((resolve) => child.once('exit', resolve));
-    child.kill('SIGTERM');
-    return exited;
-  };
-  return { http, grpc, stop, pid: child.pid };
-}
-
-function perfAnalyzer(binary, protocol, address) {
-  process.stdout.write(`perf_analyzer ${protocol} against ${address}\n`);
-  run(binary, [
-    ...['-m', 'faceboxes', '-u', address, '-i', protocol, '--shape', 'INPUT__0:1,128,32,32'],
-    ...['--concurrency-range', '1:8:7', '--measurement-mode', 'count_windows', '--measurement-request-count', '30'],
-    // Stability of the numbers is not what is tried here, and a busy machine has none.
-    ...['-s', '900', '-r', '3'],
-  ]);
-}
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  if (!existsSync(python)) {
-    run('python3', ['-m', 'venv', venv]);
-    run(python, ['-m', 'pip', 'install', '-q', '-r', join(here, 'requirements.txt')]);
+/** Runs `task` with what `start` started, and stops it whatever happens. `scrim` has to end with 0. */
+async function using(start, task) {
+  const server = await start;
+  let result;
+  try {
+    result = await task(server);
+  } catch (error) {
+    say(`--- last words of ${server.name}:\n${server.log().slice(-3_000)}`);
+    await server.stop();
+    throw error;
   }
+  const code = await server.stop();
+  if (server.pid !== undefined && code !== 0) throw new Error(`${server.name} ended with ${code} after SIGTERM`);
+  say(`  ok ${server.name} stopped on SIGTERM`);
+  return result;
+}
+
+async function clients(tools) {
   const repository = mkdtempSync(join(tmpdir(), 'scrim-interop-'));
-  let server;
   try {
     writeModelRepository(repository);
-    server = await startServer(repository);
-    run(python, [join(here, 'triton_clients.py'), server.http, server.grpc]);
-    const binary = [process.env.SCRIM_PERF_ANALYZER, join(venv, 'bin', 'perf_analyzer')].find(
-      (path) => path !== undefined && existsSync(path),
-    );
-    if (binary === undefined) {
-      process.stdout.write('perf_analyzer was not run: SCRIM_PERF_ANALYZER names no file and the venv has none\n');
-    } else {
-      perfAnalyzer(binary, 'http', server.http);
-      perfAnalyzer(binary, 'grpc', server.grpc);
-    }
-    const code = await server.stop();
-    server = undefined;
-    if (code !== 0) throw new Error(`scrim serve ended with ${code} after SIGTERM`);
-    process.stdout.write('scrim serve ended with 0 after SIGTERM\n');
+    await using(startServer(repository), async ({ http, grpc }) => {
+      runCommand(tools.python, [join(here, 'triton_clients.py'), http, grpc]);
+      const { binary, env } = perfAnalyzer(tools);
+      for (const [protocol, address] of [
+        ['http', http],
+        ['grpc', grpc],
+      ]) {
+        say(`perf_analyzer ${protocol} against ${address}`);
+        const load = ['--concurrency-range', '1:8', '--measurement-mode', 'count_windows'];
+        runCommand(
+          binary,
+          [
+            ...['-m', 'faceboxes', '-u', address, '-i', protocol, '--shape', 'INPUT__0:1,128,32,32'],
+            // Stability of the numbers is not what is tried here, and a busy machine has none.
+            ...[...load, '--measurement-request-count', '20', '-s', '900', '-r', '3'],
+          ],
+          { env },
+        );
+      }
+    });
   } finally {
-    await server?.stop();
     rmSync(repository, { recursive: true });
+  }
+}
+
+/** The remote half of the shipped bundle, in every payload form, as `scrim repo export` writes it. */
+async function withRemoteHalf(task) {
+  const folder = mkdtempSync(join(tmpdir(), 'scrim-interop-'));
+  const repository = join(folder, 'repository');
+  try {
+    const bundle = await shippedBundle();
+    await writeDirectory(repository, await exportRepository(bundle));
+    await task(repository, bundle);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function triton(tools) {
+  return withRemoteHalf((repository) =>
+    using(startTriton(tools, repository), async (server) => {
+      const payloads = ['fp32', 'fp16', 'int16', 'uint8'];
+      for (const url of [`http://${server.http}`, `grpc://${server.grpc}`]) {
+        await sessionsAgainst({ name: 'Triton', url, repository, payloads });
+      }
+      for (const upstream of [`http://${server.http}`, `grpc://${server.grpc}`]) {
+        say(`tritonclient through scrim gateway to ${upstream}`);
+        await using(startGateway(upstream, '--size', String(SIDE)), ({ http, grpc }) =>
+          runCommand(tools.python, [
+            ...[join(here, 'gateway_clients.py'), http, grpc, 'faceboxes-tfjs', String(SIDE)],
+            ...samplePhotos(),
+          ]),
+        );
+      }
+    }),
+  );
+}
+
+function mlserver(tools) {
+  return withRemoteHalf((repository, { manifest, parameters }) => {
+    const channels = parameters.shape[0];
+    const sent = channels - manifest.transform.suppressedChannels;
+    const forms = { face_detection_noisy: ['FP32', channels], face_detection_noisy_int16: ['INT16', sent] };
+    const tensors = (name) => ({
+      inputs: [{ name: 'INPUT__0', datatype: forms[name][0], shape: [-1, forms[name][1], -1, -1] }],
+      outputs: [
+        { name: 'OUTPUT__0', datatype: 'FP32', shape: [-1, -1, 4] },
+        { name: 'OUTPUT__1', datatype: 'FP32', shape: [-1, -1, 2] },
+      ],
+    });
+    return using(startMlserver(tools, repository, { models: Object.keys(forms), tensors }), async (server) => {
+      for (const url of [`http://${server.http}`, `grpc://${server.grpc}`]) {
+        await sessionsAgainst({ name: 'MLServer', url, repository, payloads: ['fp32', 'int16'] });
+      }
+    });
+  });
+}
+
+const parts = { clients, triton, mlserver };
+const chosen = process.argv.slice(2);
+const unknown = chosen.find((name) => !Object.hasOwn(parts, name));
+if (unknown !== undefined) throw new Error(`part '${unknown}' is unknown, expected ${Object.keys(parts).join(', ')}`);
+const tools = interopVenv();
+for (const [name, part] of Object.entries(parts)) {
+  if (chosen.length === 0 || chosen.includes(name)) {
+    say(`=== ${name}`);
+    await part(tools);
   }
 }

@@ -246,6 +246,35 @@ describe('a confidential session', () => {
     await session.close();
   });
 
+  it('sends JSON to a server that lists no binary extension, and says which payloads have that form', async () => {
+    // Such as MLServer: no binary tensors over HTTP.
+    const plain = createTritonClient({
+      url: 'http://plain.test',
+      fetch: async (request) => {
+        if (new URL(request.url).pathname === '/v2') return Response.json({ name: 's', version: '1', extensions: [] });
+        expect(request.headers.get('inference-header-content-length')).toBe(null);
+        return recorded(request);
+      },
+    });
+    for (const payload of ['fp32', 'int16', 'uint8'] as const) {
+      const session = await createConfidentialSession({ bundle, client: plain, engine, crypto, payload });
+      const release = await session.trusted.release(picture());
+      const { outputs } = await session.send(release);
+      const binary = await createConfidentialSession({ bundle, client, engine, crypto, payload });
+      expect(outputs).toEqual((await binary.send(release)).outputs);
+      await session.close();
+      await binary.close();
+    }
+    const half = await createConfidentialSession({ bundle, client: plain, engine, crypto });
+    sent = [];
+    await expect(half.infer(picture())).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('choose fp32, int16 or uint8'),
+    });
+    expect(Buffer.concat(sent).length).toBeLessThan(500);
+    await half.close();
+  });
+
   it('gives the same bytes for the same input with repeatable noise, and others without', async () => {
     const input = picture();
     const digest = async (noise?: { mode: 'repeatable'; secret: Uint8Array }): Promise<string[]> => {

@@ -30,6 +30,8 @@ export interface OpenSessionOptions {
   readonly noise?: NoiserMode;
   /** Name of the remote model. Default: what the bundle calls the one that takes `payload`. */
   readonly model?: string;
+  /** HTTP only: tensors as bytes or as JSON. Default: as the server's extensions say. */
+  readonly binary?: boolean;
   readonly bearerToken?: string;
   readonly tls?: ClientTls;
   /** Milliseconds a call may take. Default 60,000. */
@@ -52,7 +54,7 @@ export interface NodeConfidentialSession extends Omit<ConfidentialSession, 'dete
  * @throws ScrimError NOT_FOUND or INVALID_BUNDLE for the bundle, UNAVAILABLE if the server can't be reached
  */
 export async function openConfidentialSession(options: OpenSessionOptions): Promise<NodeConfidentialSession> {
-  const { url, tls, bearerToken, timeoutMs, threads, payload, noise, model } = options;
+  const { url, tls, bearerToken, timeoutMs, threads, payload, noise, model, binary } = options;
   const bundle = typeof options.bundle === 'string' ? await openBundle(options.bundle) : options.bundle;
   const common = {
     url,
@@ -76,6 +78,7 @@ export async function openConfidentialSession(options: OpenSessionOptions): Prom
       ...(payload ? { payload } : {}),
       ...(noise ? { noise } : {}),
       ...(model === undefined ? {} : { model }),
+      ...(binary === undefined ? {} : { binary }),
     });
     await session.check();
     return {

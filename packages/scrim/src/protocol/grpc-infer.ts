@@ -194,7 +194,8 @@ function tensorsFromMessage(
     const shape = tensor.shape.map(Number);
     const bytes = raw[i];
     if (bytes === undefined) return fromContents(datatype, shape, tensor.contents, what, limits, code);
-    if (tensor.contents !== undefined) {
+    // MLServer sends an empty message of contents beside the raw ones.
+    if (FIELDS.some((name) => (tensor.contents?.[name].length ?? 0) > 0)) {
       throw new ScrimError(code, `${what} has contents besides raw_${kind}_contents`);
     }
     return decodeTensorBytes(datatype, shape, bytes, what, limits, code);

@@ -492,6 +492,15 @@ describe('typed contents of gRPC', () => {
     const both = message('INT8', { intContents: [1] });
     refusal(() => inferRequestFromMessage({ ...both, rawInputContents: [Uint8Array.of(1)] }));
     refusal(() => inferRequestFromMessage({ ...both, rawInputContents: [Uint8Array.of(1), Uint8Array.of(1)] }));
+    // MLServer writes an empty message of contents beside raw ones.
+    const empty = decodeMessage(
+      pb.ModelInferResponseSchema,
+      encodeMessage(pb.ModelInferResponseSchema, {
+        outputs: [{ name: 'y', datatype: 'UINT8', shape: [1n], contents: {} }],
+        rawOutputContents: [Uint8Array.of(7)],
+      }),
+    );
+    expect(inferResponseFromMessage(empty).outputs[0]?.tensor.data).toEqual(Uint8Array.of(7));
     refusal(() => inferRequestFromMessage(message('INT8', { intContents: [1] }, [-1n])));
   });
 });
