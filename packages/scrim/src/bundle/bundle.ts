@@ -15,6 +15,16 @@ import { natsPerPosition } from '../noise/information-bound.js';
 import { type NoiseCrypto, toHex } from '../noise/noise-crypto.js';
 import type { Graph } from '../onnx/index.js';
 import { float32, type Tensor } from '../tensor.js';
+import {
+  attachEncoder,
+  attachExpansion,
+  BOTTLENECK_VALUE,
+  type BottleneckParts,
+  decodeBottleneck,
+  ENCODER_PATH,
+  encodeBottleneck,
+  REMOTE_WEIGHTS_PATH,
+} from './bottleneck.js';
 import { decodeManifest, encodeManifest, type Manifest } from './manifest.js';
 import type { PayloadFormat } from './payload-format.js';
 import { remoteModel, tritonConfig } from './remote-model.js';
@@ -44,7 +54,10 @@ export interface Bundle {
 }
 
 /** What the manifest of a new bundle can't derive by itself. */
-export type ManifestInput = Omit<Manifest, 'format' | 'formatVersion' | 'files' | 'remote' | 'transform'> & {
+export type ManifestInput = Omit<
+  Manifest,
+  'format' | 'formatVersion' | 'files' | 'remote' | 'transform' | 'bottleneck'
+> & {
   /** Names of the two remote models; default face_detection_noisy and face_detection_base, as in TR-4928. */
   readonly remoteNames?: { readonly noisy: string; readonly base: string };
 };
@@ -52,8 +65,11 @@ export type ManifestInput = Omit<Manifest, 'format' | 'formatVersion' | 'files' 
 /** What {@link encodeBundle} packs. */
 export interface BundleContent {
   readonly manifest: ManifestInput;
+  /** Of the cut activation, or of the encoder's output where there is a bottleneck. */
   readonly parameters: DiagonalParameters;
   readonly tail: Graph;
+  /** Encoder, expansion and trained weights, to be attached to head and tail. */
+  readonly bottleneck?: { readonly parts: BottleneckParts; readonly beta: number; readonly adversary: number };
   /** Left out, the bundle is noise only: it has neither head nor remote models. */
   readonly head?: Graph;
   /** Compact forms of the payload whose remote models are added beside the plain one. Default: none. */
@@ -64,16 +80,19 @@ export interface BundleContent {
 
 /** The files of a bundle by path, ready to be written. @throws ScrimError INVALID_ARGUMENT for extras under `remote/`. */
 export async function encodeBundle(content: BundleContent, crypto: NoiseCrypto): Promise<Map<string, Uint8Array>> {
-  const { parameters, tail, head, payloads = [], extras = new Map<string, Uint8Array>() } = content;
+  const { parameters, tail, bottleneck, payloads = [], extras = new Map<string, Uint8Array>() } = content;
   const { remoteNames = { noisy: 'face_detection_noisy', base: 'face_detection_base' }, ...rest } = content.manifest;
-  const remote = remoteModel(tail);
   const files = new Map<string, Uint8Array>();
-  if (head) {
-    const model = remote.graph.encode();
-    files.set(HEAD_PATH, head.encode());
-    for (const name of [remoteNames.noisy, remoteNames.base]) {
-      files.set(`remote/${name}/config.pbtxt`, new TextEncoder().encode(tritonConfig(name, remote)));
-      files.set(`remote/${name}/1/model.onnx`, model);
+  const halves = attach(content, files);
+  const remote = remoteModel(halves.tail);
+  if (halves.head) {
+    files.set(HEAD_PATH, halves.head.encode());
+    for (const [name, model] of [
+      [remoteNames.noisy, remote],
+      [remoteNames.base, remoteModel(tail)],
+    ] as const) {
+      files.set(`remote/${name}/config.pbtxt`, new TextEncoder().encode(tritonConfig(name, model)));
+      files.set(`remote/${name}/1/model.onnx`, model.graph.encode());
     }
     for (const payload of payloads) {
       if (payload === 'fp32') continue;
@@ -94,11 +113,54 @@ export async function encodeBundle(content: BundleContent, crypto: NoiseCrypto):
     format: 'scrim-bundle',
     formatVersion: 1,
     ...rest,
-    transform: describeTransform(parameters),
+    cut: halves.cut ?? rest.cut,
+    transform: describeTransform(parameters, bottleneck ? 'bottleneck' : 'diagonal'),
+    ...(bottleneck
+      ? {
+          bottleneck: {
+            cut: rest.cut.tensors[0]?.name ?? '',
+            encoder: bottleneck.parts.architecture.encoder,
+            beta: bottleneck.beta,
+            adversary: bottleneck.adversary,
+          },
+        }
+      : {}),
     remote: { ...remoteNames, input: remote.input, outputs: [...remote.outputs] },
     files: hashes,
   };
   return new Map([[MANIFEST_PATH, encodeManifest(manifest)], ...files]);
+}
+
+/** Head and tail as they run, and what crosses between them where it is not the model's own tensor. */
+function attach(
+  { head, tail, bottleneck, manifest }: BundleContent,
+  files: Map<string, Uint8Array>,
+): { readonly head: Graph | undefined; readonly tail: Graph; readonly cut?: Manifest['cut'] } {
+  if (!bottleneck) return { head, tail };
+  const encoded = encodeBottleneck(bottleneck.parts);
+  for (const [path, bytes] of encoded) files.set(path, bytes);
+  const [encoder, remote] = [ENCODER_PATH, REMOTE_WEIGHTS_PATH].map((path) => encoded.get(path) as Uint8Array);
+  // What is stored is what runs, rounding included.
+  const stored = decodeBottleneck(encoder as Uint8Array, remote as Uint8Array);
+  const cut = manifest.cut.tensors[0]?.name ?? '';
+  const remoteTail = attachExpansion(tail, cut, stored);
+  const shape = remoteTail.declaredType(BOTTLENECK_VALUE)?.shape ?? [];
+  return {
+    head: head && attachEncoder(head, cut, stored, shape),
+    tail: remoteTail,
+    cut: { tensors: [{ name: BOTTLENECK_VALUE, dtype: 'float32', shape: [...shape] }] },
+  };
+}
+
+/**
+ * Reads the bottleneck of a bundle; undefined where it has none.
+ * @throws ScrimError INVALID_BUNDLE if its files are missing or changed
+ */
+export async function readBottleneck(bundle: Bundle): Promise<BundleContent['bottleneck'] | undefined> {
+  const { bottleneck } = bundle.manifest;
+  if (!bottleneck) return undefined;
+  const parts = decodeBottleneck(await bundle.read(ENCODER_PATH), await bundle.read(REMOTE_WEIGHTS_PATH));
+  return { parts, beta: bottleneck.beta, adversary: bottleneck.adversary };
 }
 
 /**
@@ -127,11 +189,12 @@ export async function loadBundle(read: BundleReader, crypto: NoiseCrypto, expect
     return content;
   };
   const parameters = decodeParameters(await verified(NOISE_PATH));
-  const transform = describeTransform(parameters);
+  const transform = describeTransform(parameters, manifest.transform.kind);
   if (
     transform.granularity !== manifest.transform.granularity ||
     transform.channels !== manifest.transform.channels ||
-    transform.suppressedChannels !== manifest.transform.suppressedChannels
+    transform.suppressedChannels !== manifest.transform.suppressedChannels ||
+    (manifest.transform.kind === 'bottleneck') !== (manifest.bottleneck !== undefined)
   ) {
     throw new ScrimError('INVALID_BUNDLE', `'${NOISE_PATH}' and the manifest describe different transforms`);
   }
@@ -182,7 +245,7 @@ function decodeParameters(bytes: Uint8Array): DiagonalParameters {
   };
 }
 
-function describeTransform(parameters: DiagonalParameters): Manifest['transform'] {
+function describeTransform(parameters: DiagonalParameters, kind: Manifest['transform']['kind']): Manifest['transform'] {
   const [channels = 0] = parameters.shape;
   const perChannel = parameters.gain.length / channels;
   let suppressed = 0;
@@ -190,7 +253,7 @@ function describeTransform(parameters: DiagonalParameters): Manifest['transform'
     if (parameters.gain.subarray(c * perChannel, (c + 1) * perChannel).every((gain) => gain === 0)) suppressed++;
   }
   return {
-    kind: 'diagonal',
+    kind,
     granularity: parameters.kind,
     channels,
     suppressedChannels: suppressed,

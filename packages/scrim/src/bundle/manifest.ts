@@ -107,13 +107,16 @@ export interface Manifest {
   /** What crosses: names, element types and shapes as the model declares them. */
   cut: { tensors: { name: string; dtype: string; shape: (number | string)[] }[] };
   transform: {
-    kind: 'diagonal';
+    /** 'bottleneck': the head ends in an encoder and the diagonal release is that of its few channels. */
+    kind: 'diagonal' | 'bottleneck';
     granularity: 'per-channel' | 'per-element';
     channels: number;
     suppressedChannels: number;
     /** Bound of one release in nats per spatial position; times H·W it is the bound of one input. */
     natsPerPosition: number;
   };
+  /** Of a bottleneck: the tensor of the model that the encoder reads, and what weighed how much in its fit. */
+  bottleneck?: { cut: string; encoder: 'linear' | 'mlp' | 'deep'; beta: number; adversary: number } | undefined;
   task: ManifestTask;
   /** The remote half: names of the two models, and what their tensors are called in the model. */
   remote: { noisy: string; base: string; input: string; outputs: { remote: string; model: string }[] };
@@ -224,12 +227,20 @@ const ManifestSchema: v.GenericSchema<unknown, Manifest> = v.strictObject({
   }),
   cut: v.strictObject({ tensors: v.pipe(v.array(ValueSchema), v.minLength(1)) }),
   transform: v.strictObject({
-    kind: v.literal('diagonal'),
+    kind: v.picklist(['diagonal', 'bottleneck']),
     granularity: v.picklist(['per-channel', 'per-element']),
     channels: Count,
     suppressedChannels: Count,
     natsPerPosition: Finite,
   }),
+  bottleneck: v.optional(
+    v.strictObject({
+      cut: Name,
+      encoder: v.picklist(['linear', 'mlp', 'deep']),
+      beta: v.pipe(Finite, v.minValue(0)),
+      adversary: v.pipe(Finite, v.minValue(0)),
+    }),
+  ),
   task: TaskSchema,
   remote: v.strictObject({
     noisy: ModelName,

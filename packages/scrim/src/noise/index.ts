@@ -14,6 +14,25 @@ export {
   cacheActivations,
 } from './fit/activation-cache.js';
 export {
+  BOTTLENECK_WEIGHT,
+  type BottleneckCheckpoint,
+  type BottleneckFit,
+  type BottleneckFitOptions,
+  type BottleneckFitSettings,
+  type BottleneckHooks,
+  type BottleneckProgress,
+  bottleneckWeight,
+  completeBottleneckSettings,
+  fitBottleneck,
+} from './fit/bottleneck-fit.js';
+export {
+  BOTTLENECK_BOUND,
+  type BottleneckArchitecture,
+  type BottleneckWeights,
+  ENCODER_KINDS,
+  type EncoderKind,
+} from './fit/bottleneck-model.js';
+export {
   createDiagonalFitter,
   type DiagonalFit,
   type DiagonalFitCheckpoint,

@@ -19,6 +19,8 @@ export interface TrainedWeight {
   readonly name: string;
   /** Factor on the learning rate; default 1. */
   readonly rate?: number;
+  /** The scalar that this weight is to make small, where it is not the trainer's loss (an adversary's weights). */
+  readonly loss?: string;
 }
 
 /** What {@link createNetworkTrainer} trains, and how. */
@@ -177,7 +179,14 @@ function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2
     graph.replaceUses(name, weight);
     return weight;
   });
-  const gradients = addGradients(graph, { loss, wrt: cut, inputShapes });
+  const gradients = new Map<string, string>();
+  const losses = weights.map((weight) => weight.loss ?? loss);
+  for (const objective of new Set(losses)) {
+    const wrt = cut.filter((_, i) => losses[i] === objective);
+    for (const [weight, gradient] of addGradients(graph, { loss: objective, wrt, inputShapes })) {
+      gradients.set(weight, gradient);
+    }
+  }
   const parts = cut.map((weight) => graph.add('Reshape', [gradients.get(weight) as string, flat]));
   if (size > offset)
     parts.push(graph.addInitializer('train_padding', float32([size - offset], new Float32Array(size - offset))));

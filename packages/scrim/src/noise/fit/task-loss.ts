@@ -34,14 +34,21 @@ export interface TaskLoss {
 
 /**
  * Adds the loss over the outputs of `graph`, for batches of `batchSize`.
+ * @param portable True keeps to operators that GPU providers have kernels for: ln(q + 1e-7) instead of LogSoftmax
  * @throws ScrimError INVALID_ARGUMENT if the cache lacks an output the task names.
  */
-export function addTaskLoss(graph: Graph, task: FitTask, cache: ActivationCache, batchSize: number): TaskLoss {
+export function addTaskLoss(
+  graph: Graph,
+  task: FitTask,
+  cache: ActivationCache,
+  batchSize: number,
+  portable = false,
+): TaskLoss {
   switch (task.kind) {
     case 'detection':
-      return detectionLoss(graph, task, cache, batchSize);
+      return detectionLoss(graph, task, cache, batchSize, portable);
     case 'classification':
-      return classificationLoss(graph, task.output, cache, batchSize);
+      return classificationLoss(graph, task.output, cache, batchSize, portable);
     case 'regression':
       return regressionLoss(graph, task.outputs, cache, batchSize);
   }
@@ -70,22 +77,22 @@ function batchOf(teacher: Teacher, indices: readonly number[]): Tensor<'float32'
 }
 
 /** ln q along the last axis: from the logits where the output is a Softmax, else from the probabilities themselves. */
-function logProbabilities(graph: Graph, output: string): string {
+function logProbabilities(graph: Graph, output: string, portable: boolean): string {
   const producer = graph.producer(output);
   const rank = graph.declaredType(output)?.shape?.length;
-  if (producer?.opType === 'Softmax') {
+  if (producer?.opType === 'Softmax' && !portable) {
     const axis = intAttribute(producer, 'axis', graph.opset >= 13 ? -1 : 1);
     if (axis === -1 || axis + 1 === rank) {
       return graph.add('LogSoftmax', [producer.input[0] as string], { axis: graph.opset >= 13 ? -1 : axis });
     }
   }
-  const floor = graph.addInitializer('fit_floor', scalar(1e-7));
-  return graph.add('Log', [graph.add('Max', [output, floor])]);
+  // Written with the operators that every execution provider has a kernel for.
+  return graph.add('Log', [graph.add('Add', [output, graph.addInitializer('fit_floor', scalar(1e-7))])]);
 }
 
 /** Σ −p ln q over everything; the teacher's entropy, which makes it a KL divergence, is subtracted by the caller. */
-function crossEntropy(graph: Graph, teacher: string, output: string): string {
-  const products = graph.add('Mul', [teacher, logProbabilities(graph, output)]);
+function crossEntropy(graph: Graph, teacher: string, output: string, portable: boolean): string {
+  const products = graph.add('Mul', [teacher, logProbabilities(graph, output, portable)]);
   return graph.add('Neg', [graph.add('ReduceSum', [products], { keepdims: 0 })]);
 }
 
@@ -102,6 +109,7 @@ function detectionLoss(
   task: Extract<FitTask, { kind: 'detection' }>,
   cache: ActivationCache,
   batchSize: number,
+  portable: boolean,
 ): TaskLoss {
   const scores = teacherOf(cache, task.scores);
   const boxes = teacherOf(cache, task.boxes);
@@ -126,10 +134,14 @@ function detectionLoss(
   graph.addInput('fit_positive', 'float32', [batchSize, scores.shape[0] ?? 0, 1]);
   graph.addInput('fit_entropy', 'float32', []);
   graph.addInput('fit_normaliser', 'float32', []);
-  const divergence = graph.add('Sub', [crossEntropy(graph, 'fit_teacher_scores', task.scores), 'fit_entropy']);
-  // smooth-L1 of d = |b − t|: c·(d − c/2) with c = min(d, 1).
-  const distance = graph.add('Abs', [graph.add('Sub', [task.boxes, 'fit_teacher_boxes'])]);
-  const capped = graph.add('Min', [distance, graph.addInitializer('fit_one', scalar(1))]);
+  const divergence = graph.add('Sub', [
+    crossEntropy(graph, 'fit_teacher_scores', task.scores, portable),
+    'fit_entropy',
+  ]);
+  // smooth-L1 of d = b − t: c·(d − c/2) with c = d clamped to ±1.
+  const distance = graph.add('Sub', [task.boxes, 'fit_teacher_boxes']);
+  const [low, high] = [graph.addInitializer('fit_low_one', scalar(-1)), graph.addInitializer('fit_one', scalar(1))];
+  const capped = graph.add('Clip', [distance, low, high]);
   const half = graph.add('Mul', [capped, graph.addInitializer('fit_half', scalar(0.5))]);
   const smooth = graph.add('Mul', [capped, graph.add('Sub', [distance, half])]);
   const boxLoss = graph.add('ReduceSum', [graph.add('Mul', [smooth, 'fit_positive'])], { keepdims: 0 });
@@ -155,12 +167,18 @@ function detectionLoss(
   };
 }
 
-function classificationLoss(graph: Graph, output: string, cache: ActivationCache, batchSize: number): TaskLoss {
+function classificationLoss(
+  graph: Graph,
+  output: string,
+  cache: ActivationCache,
+  batchSize: number,
+  portable: boolean,
+): TaskLoss {
   const teacher = teacherOf(cache, output);
   const entropy = entropies(teacher);
   graph.addInput('fit_teacher', 'float32', [batchSize, ...teacher.shape]);
   graph.addInput('fit_entropy', 'float32', []);
-  const divergence = graph.add('Sub', [crossEntropy(graph, 'fit_teacher', output), 'fit_entropy']);
+  const divergence = graph.add('Sub', [crossEntropy(graph, 'fit_teacher', output, portable), 'fit_entropy']);
   const loss = graph.add('Div', [divergence, graph.addInitializer('fit_batch', scalar(batchSize))]);
   return {
     loss,
