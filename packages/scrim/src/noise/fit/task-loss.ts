@@ -4,7 +4,7 @@
  * No labels: the clean model is the teacher. With p the teacher's class probabilities, q the student's and n the number
  * of positives of the batch (teacher's probability of not being background above 0.3; at least 1):
  *   detection       (Σ_priors KL(p‖q) + 2 Σ_positives smooth-L1(boxes)) / n
- *   classification  Σ KL(p‖q) / batch
+ *   classification  Σ KL(p‖q) / batch, from probabilities or logits, softmax or sigmoid (see class-output.ts)
  *   regression      Σ_outputs mean((y − t)²) / var(t)
  * Added as nodes to the training graph; teacher answers and normalisers are fed.
  */
@@ -12,6 +12,7 @@ import { ScrimError } from '../../errors.js';
 import { type Graph, intAttribute } from '../../onnx/index.js';
 import { float32, scalar, type Tensor } from '../../tensor.js';
 import type { ActivationCache } from './activation-cache.js';
+import { classOutputOf, toProbabilities } from './class-output.js';
 
 /** What the model is for. Detection scores are [N, P, classes] with background first; boxes [N, P, 4]. */
 export type FitTask =
@@ -77,9 +78,9 @@ function batchOf(teacher: Teacher, indices: readonly number[]): Tensor<'float32'
 }
 
 /** ln q along the last axis: from the logits where the output is a Softmax, else from the probabilities themselves. */
-function logProbabilities(graph: Graph, output: string, portable: boolean): string {
+function logProbabilities(graph: Graph, output: string, portable: boolean, known?: number): string {
   const producer = graph.producer(output);
-  const rank = graph.declaredType(output)?.shape?.length;
+  const rank = known ?? graph.declaredType(output)?.shape?.length;
   if (producer?.opType === 'Softmax' && !portable) {
     const axis = intAttribute(producer, 'axis', graph.opset >= 13 ? -1 : 1);
     if (axis === -1 || axis + 1 === rank) {
@@ -91,9 +92,33 @@ function logProbabilities(graph: Graph, output: string, portable: boolean): stri
 }
 
 /** Σ −p ln q over everything; the teacher's entropy, which makes it a KL divergence, is subtracted by the caller. */
-function crossEntropy(graph: Graph, teacher: string, output: string, portable: boolean): string {
-  const products = graph.add('Mul', [teacher, logProbabilities(graph, output, portable)]);
+function crossEntropy(graph: Graph, teacher: string, output: string, portable: boolean, rank?: number): string {
+  const products = graph.add('Mul', [teacher, logProbabilities(graph, output, portable, rank)]);
   return graph.add('Neg', [graph.add('ReduceSum', [products], { keepdims: 0 })]);
+}
+
+/** Σ −p ln q − (1 − p) ln(1 − q); from the logit x of a Sigmoid as softplus(x) − p·x. */
+function binaryCrossEntropy(graph: Graph, teacher: string, output: string, portable: boolean): string {
+  const producer = graph.producer(output);
+  if (producer?.opType === 'Sigmoid' && !portable) {
+    const logit = producer.input[0] as string;
+    const terms = graph.add('Sub', [graph.add('Softplus', [logit]), graph.add('Mul', [teacher, logit])]);
+    return graph.add('ReduceSum', [terms], { keepdims: 0 });
+  }
+  const one = graph.addInitializer('fit_certain', scalar(1));
+  const rest = (value: string): string => graph.add('Sub', [one, value]);
+  const floor = graph.addInitializer('fit_floor', scalar(1e-7));
+  const log = (value: string): string => graph.add('Log', [graph.add('Add', [value, floor])]);
+  const products = graph.add('Add', [
+    graph.add('Mul', [teacher, log(output)]),
+    graph.add('Mul', [rest(teacher), log(rest(output))]),
+  ]);
+  return graph.add('Neg', [graph.add('ReduceSum', [products], { keepdims: 0 })]);
+}
+
+function binaryEntropies(teacher: Teacher): Float64Array {
+  const term = (p: number): number => (p > 0 ? -p * Math.log(p) : 0);
+  return Float64Array.from(teacher.values, (values) => values.reduce((sum, p) => sum + term(p) + term(1 - p), 0));
 }
 
 function entropies(teacher: Teacher): Float64Array {
@@ -174,11 +199,25 @@ function classificationLoss(
   batchSize: number,
   portable: boolean,
 ): TaskLoss {
-  const teacher = teacherOf(cache, output);
-  const entropy = entropies(teacher);
+  const given = teacherOf(cache, output);
+  const classes = given.shape.at(-1) ?? 1;
+  const kind = classOutputOf(given.values, classes);
+  const values = given.values.map((answer) => toProbabilities(answer, classes, kind));
+  const teacher: Teacher = { shape: given.shape, values };
+  const independent = kind === 'sigmoid' || kind === 'sigmoid-logits';
+  const entropy = independent ? binaryEntropies(teacher) : entropies(teacher);
   graph.addInput('fit_teacher', 'float32', [batchSize, ...teacher.shape]);
   graph.addInput('fit_entropy', 'float32', []);
-  const divergence = graph.add('Sub', [crossEntropy(graph, 'fit_teacher', output, portable), 'fit_entropy']);
+  const answer =
+    kind === 'softmax-logits'
+      ? graph.add('Softmax', [output], { axis: graph.opset >= 13 ? -1 : teacher.shape.length })
+      : kind === 'sigmoid-logits'
+        ? graph.add('Sigmoid', [output])
+        : output;
+  const cross = independent
+    ? binaryCrossEntropy(graph, 'fit_teacher', answer, portable)
+    : crossEntropy(graph, 'fit_teacher', answer, portable, teacher.shape.length + 1);
+  const divergence = graph.add('Sub', [cross, 'fit_entropy']);
   const loss = graph.add('Div', [divergence, graph.addInitializer('fit_batch', scalar(batchSize))]);
   return {
     loss,
