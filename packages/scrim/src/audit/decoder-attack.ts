@@ -98,7 +98,7 @@ export async function runDecoderAttack(
   try {
     for (let s = 0; s < seeds; s++) {
       const decoder = await trainDecoder(
-        against(input),
+        decoderTarget(input),
         train,
         own,
         `${seed} ${s}`,
@@ -144,15 +144,15 @@ export async function runDecoderAttack(
   return { result, decoder, ceiling, rebuilt };
 }
 
-/** Trains the same attacker on clean activations. */
-async function trainCeiling(
+/** Trains the same attacker on clean activations and tries it. @throws ScrimError as `trainDecoder` */
+export async function trainCeiling(
   input: PictureAttackInput,
   settings: DecoderSettings,
   hooks: AttackHooks,
 ): Promise<PictureCeiling> {
   const { train, seed = 'audit' } = input;
   const decoder = await trainDecoder(
-    against(input),
+    decoderTarget(input),
     train,
     { ...settings, clean: true, releases: [1] },
     `${seed} clean`,
@@ -207,7 +207,8 @@ export async function tryDecoder(
   };
 }
 
-function against({ target, train, crypto, mechanism }: PictureAttackInput): DecoderTarget {
+/** What the decoders of an attack are trained against. */
+export function decoderTarget({ target, train, crypto, mechanism }: PictureAttackInput): DecoderTarget {
   const { engine, remote } = target;
   return { engine, remote, mechanism: mechanism ?? releaseMechanism(target, train.shape, crypto) };
 }
