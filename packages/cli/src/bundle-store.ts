@@ -2,13 +2,24 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Bundle, encodeBundle, loadBundle, type Manifest, type ManifestInput, ScrimError } from 'scrim';
+import {
+  type Bundle,
+  encodeBundle,
+  loadBundle,
+  type Manifest,
+  type ManifestInput,
+  readBottleneck,
+  ScrimError,
+} from 'scrim';
 import { createNodeCrypto, openBundle } from 'scrim/node';
+import type { Graph } from 'scrim/onnx';
 import { splitAt } from 'scrim/split';
 import type { ModelSource } from './model-source.js';
 
 /** Folders that may hold shipped bundles: of the installed package, and of a clone. */
-const SHIPPED = ['../models/', '../../../models/'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
+export const SHIPPED: readonly string[] = ['../models/', '../../../models/'].map((path) =>
+  fileURLToPath(new URL(path, import.meta.url)),
+);
 
 /** Name of the folder of an alpha, such as 'alpha-0.80'. */
 export function alphaFolder(alpha: number): string {
@@ -81,16 +92,32 @@ export async function completeFiles(bundle: Bundle, model: ModelSource): Promise
   const { manifest, parameters } = bundle;
   const { head, tail } = splitAt(
     model.graph,
-    manifest.cut.tensors.map(({ name }) => name),
+    manifest.bottleneck ? [manifest.bottleneck.cut] : manifest.cut.tensors.map(({ name }) => name),
   );
+  const bottleneck = await readBottleneck(bundle);
   const extras = new Map<string, Uint8Array>();
   for (const path of Object.keys(manifest.files)) {
-    if (!path.startsWith('trusted/') && !path.startsWith('remote/')) extras.set(path, await bundle.read(path));
+    if (!/^(trusted|remote|weights)\//.test(path)) extras.set(path, await bundle.read(path));
   }
-  return encodeBundle({ manifest: toInput(manifest), parameters, tail, head, extras }, createNodeCrypto());
+  const content = { manifest: toInput(manifest, tail), parameters, tail, head, extras };
+  return encodeBundle({ ...content, ...(bottleneck ? { bottleneck } : {}) }, createNodeCrypto());
 }
 
-function toInput(manifest: Manifest): ManifestInput {
-  const { format: _format, formatVersion: _version, files: _files, transform: _transform, remote, ...rest } = manifest;
-  return { ...rest, remoteNames: { noisy: remote.noisy, base: remote.base } };
+/** What the manifest was made from; with a bottleneck, what crosses in the model itself is found in its tail again. */
+function toInput(manifest: Manifest, tail: Graph): ManifestInput {
+  const {
+    format: _format,
+    formatVersion: _version,
+    files: _files,
+    transform: _transform,
+    bottleneck,
+    remote,
+    ...rest
+  } = manifest;
+  const type = bottleneck && tail.declaredType(bottleneck.cut);
+  const cut =
+    bottleneck && type
+      ? { tensors: [{ name: bottleneck.cut, dtype: type.dtype, shape: [...(type.shape ?? [])] }] }
+      : rest.cut;
+  return { ...rest, cut, remoteNames: { noisy: remote.noisy, base: remote.base } };
 }

@@ -1,6 +1,7 @@
 /** Learning the noise for a model and an alpha, and packing it as a bundle: the work behind fit, sweep and demo. */
 import { basename, resolve } from 'node:path';
 import {
+  type BundleContent,
   type Engine,
   encodeBundle,
   encodeSafetensors,
@@ -14,22 +15,28 @@ import { createReconstructionFitter } from 'scrim/audit';
 import { createCanvases, createNodeCrypto, listPhotos, resizeImage } from 'scrim/node';
 import {
   type ActivationCache,
+  type BottleneckCheckpoint,
+  type BottleneckFit,
+  type BottleneckFitSettings,
+  bottleneckWeight,
   cacheActivations,
+  completeBottleneckSettings,
   createDiagonalFitter,
   createDiagonalTransform,
   createFitRandom,
   createReplayNoiser,
   type DiagonalFit,
   type DiagonalFitCheckpoint,
-  type DiagonalFitter,
   type DiagonalParameters,
   type FitTask,
+  fitBottleneck,
   releaseToTensor,
 } from 'scrim/noise';
 import { type Graph, inferShapes } from 'scrim/onnx';
 import { splitAt } from 'scrim/split';
 import { imageToTensor, type Preprocessing, type RgbImage } from 'scrim/vision';
 import type { CommandContext } from './context.js';
+import { cacheInputs } from './fit-inputs.js';
 import type { ModelSource } from './model-source.js';
 
 /** What is fitted on what. */
@@ -41,20 +48,22 @@ export interface FitPlan {
   readonly size: number;
   readonly canvases: number;
   readonly seed: string;
-  readonly batchSize: number;
-  readonly granularity: 'per-channel' | 'per-element';
+  /** Side of the small pictures an adversary rebuilds; left out where there is none. */
+  readonly adversaryPictures?: number;
 }
 
-/** A model prepared for fitting: split, its activations cached, the training graph loaded. */
+/** A model prepared for fitting: split, its activations cached. */
 export interface PreparedFit {
   readonly plan: FitPlan;
   readonly head: Graph;
   readonly tail: Graph;
+  readonly engine: Engine;
   readonly cache: ActivationCache;
-  readonly fitter: DiagonalFitter;
   readonly photoCount: number;
   /** Pictures of the first canvases, for the reconstruction. */
   readonly pictures: readonly RgbImage[];
+  /** A small picture of every canvas, [3, side, side] in [0, 1], where an adversary was asked for. */
+  readonly adversaryPictures?: { readonly size: number; readonly values: readonly Float32Array[] };
 }
 
 /** Canvases whose pictures are kept, and the side of the patch that one position stands for. */
@@ -67,10 +76,17 @@ export const RECONSTRUCTION_PATH = 'audit/reconstruction.safetensors';
 export async function prepareFit(context: CommandContext, engine: Engine, plan: FitPlan): Promise<PreparedFit> {
   const { model, cut, size } = plan;
   const { detector } = model;
+  if (plan.data) {
+    const { fileCount, ...cached } = await cacheInputs(context, engine, { ...plan, data: plan.data });
+    const { task, granularity, batchSize } = plan;
+    const fitter = await createDiagonalFitter({ engine, task, granularity, batchSize, ...cached });
+    return { ...cached, plan: { ...plan, cut: cached.cut }, fitter, photoCount: fileCount, pictures: [] };
+  }
   if (!detector) {
     throw new ScrimError(
       'UNSUPPORTED',
-      `'${model.name}' does not say how pictures become its input: import it with 'scrim model import', or fit it with the library`,
+      `'${model.name}' does not say how photos become its input: give inputs as .npy, .csv or .wav files with --data, or ` +
+        "import a detector with 'scrim model import'",
     );
   }
   const { head, tail } = splitAt(model.graph, [cut]);
@@ -81,6 +97,8 @@ export async function prepareFit(context: CommandContext, engine: Engine, plan: 
   const headSession = await engine.load(head.encode());
   const tailSession = await engine.load(tail.encode());
   const pictures: RgbImage[] = [];
+  const side = plan.adversaryPictures;
+  const small: Float32Array[] = [];
   const unreadable = new Set<string>();
   async function* inputs(preprocessing: Preprocessing): AsyncGenerator<Tensor> {
     const canvases = createCanvases({
@@ -96,6 +114,7 @@ export async function prepareFit(context: CommandContext, engine: Engine, plan: 
     });
     for await (const canvas of canvases) {
       if (picture && pictures.length < RECONSTRUCTION_CANVASES) pictures.push(await resizeImage(canvas, picture));
+      if (side !== undefined) small.push(toPlanes(await resizeImage(canvas, { width: side, height: side })));
       yield imageToTensor(canvas, preprocessing);
     }
   }
@@ -110,21 +129,34 @@ export async function prepareFit(context: CommandContext, engine: Engine, plan: 
   }).finally(() => progress.stop());
   await headSession.close();
   await tailSession.close();
-  const fitter = await createDiagonalFitter({
+  return {
+    plan,
     engine,
+    head,
     tail,
-    task: plan.task,
     cache,
-    granularity: plan.granularity,
-    batchSize: plan.batchSize,
-  });
-  return { plan, head, tail, cache, fitter, photoCount: photoCount - unreadable.size, pictures };
+    photoCount: photoCount - unreadable.size,
+    pictures,
+    ...(side === undefined ? {} : { adversaryPictures: { size: side, values: small } }),
+  };
 }
 
-/** How one alpha is fitted. */
+/** [3, H, W] in [0, 1]. */
+function toPlanes({ width, height, data }: RgbImage): Float32Array {
+  const plane = width * height;
+  const values = new Float32Array(3 * plane);
+  for (let i = 0; i < plane; i++) {
+    for (let c = 0; c < 3; c++) values[c * plane + i] = (data[3 * i + c] as number) / 255;
+  }
+  return values;
+}
+
+/** How one alpha is fitted with a diagonal transform. */
 export interface AlphaFit {
   readonly alpha: number;
+  readonly granularity: 'per-channel' | 'per-element';
   readonly steps: number;
+  readonly batchSize: number;
   readonly learningRate: number;
   readonly noiseOnly: boolean;
   readonly resume?: DiagonalFitCheckpoint;
@@ -133,56 +165,136 @@ export interface AlphaFit {
   readonly command?: string;
 }
 
+/** How one alpha is fitted with a bottleneck. */
+export interface BottleneckAlphaFit {
+  readonly settings: BottleneckFitSettings;
+  readonly noiseOnly: boolean;
+  readonly resume?: BottleneckCheckpoint;
+  readonly onCheckpoint?: (checkpoint: BottleneckCheckpoint) => Promise<void>;
+  readonly command?: string;
+}
+
+const CHECKPOINT_EVERY = 50;
+
 /** Fits one alpha and returns the files of its bundle. */
 export async function fitAlpha(
   context: CommandContext,
   prepared: PreparedFit,
   options: AlphaFit,
 ): Promise<{ readonly files: Map<string, Uint8Array>; readonly fit: DiagonalFit }> {
-  const { plan, fitter } = prepared;
-  const progress = context.progress(`fit alpha ${options.alpha}`, options.steps);
+  const { plan, engine, tail, cache } = prepared;
+  const { granularity, batchSize, alpha, steps, learningRate } = options;
+  const fitter = await createDiagonalFitter({ engine, tail, task: plan.task, cache, granularity, batchSize });
+  const progress = context.progress(`fit alpha ${alpha}`, steps);
   const fit = await fitter
-    .fit(
-      { alpha: options.alpha, steps: options.steps, learningRate: options.learningRate },
-      createFitRandom(`${plan.seed}/fit`),
-      {
-        signal: context.signal,
-        now: () => performance.now(),
-        onProgress: ({ step, task, nats }) =>
-          progress.update(step, `task ${task.toFixed(3)}  ${Math.round(nats).toLocaleString('en')} nats`),
-        ...(options.resume ? { resume: options.resume } : {}),
-        ...(options.onCheckpoint ? { onCheckpoint: options.onCheckpoint, checkpointEvery: CHECKPOINT_EVERY } : {}),
-      },
-    )
+    .fit({ alpha, steps, learningRate }, createFitRandom(`${plan.seed}/fit`), {
+      signal: context.signal,
+      now: () => performance.now(),
+      onProgress: ({ step, task, nats }) => progress.update(step, describeStep(task, nats)),
+      ...(options.resume ? { resume: options.resume } : {}),
+      ...(options.onCheckpoint ? { onCheckpoint: options.onCheckpoint, checkpointEvery: CHECKPOINT_EVERY } : {}),
+    })
     .finally(() => progress.stop());
-  const files = await packBundle(context, prepared, fit, options);
+  await fitter.close();
+  const files = await packBundle(prepared, {
+    ...options,
+    context,
+    fit,
+    examples: cache.activations.slice(0, prepared.pictures.length),
+    positions: cache.shape.slice(1),
+  });
   return { files, fit };
 }
 
-const CHECKPOINT_EVERY = 50;
+/** Fits one alpha with a bottleneck and returns the files of its bundle. */
+export async function fitBottleneckAlpha(
+  context: CommandContext,
+  prepared: PreparedFit,
+  options: BottleneckAlphaFit,
+): Promise<{ readonly files: Map<string, Uint8Array>; readonly fit: BottleneckFit }> {
+  const { plan, engine, tail, cache, adversaryPictures } = prepared;
+  const settings = completeBottleneckSettings(options.settings);
+  const { alpha, pushSteps, recoverSteps, batchSize, learningRate } = settings;
+  const progress = context.progress(`fit alpha ${alpha}`, pushSteps + recoverSteps);
+  const fit = await fitBottleneck({
+    engine,
+    tail,
+    task: plan.task,
+    cache,
+    settings,
+    seed: plan.seed,
+    encodedExamples: prepared.pictures.length,
+    ...(adversaryPictures ? { pictures: adversaryPictures } : {}),
+    hooks: {
+      signal: context.signal,
+      now: () => performance.now(),
+      onProgress: ({ phase, step, task, nats }) => progress.update(step, `${phase}  ${describeStep(task, nats)}`),
+      ...(options.resume ? { resume: options.resume } : {}),
+      ...(options.onCheckpoint ? { onCheckpoint: options.onCheckpoint, checkpointEvery: CHECKPOINT_EVERY } : {}),
+    },
+  }).finally(() => progress.stop());
+  const bottleneck = { parts: fit, beta: bottleneckWeight(alpha), adversary: settings.adversary };
+  const files = await packBundle(prepared, {
+    ...options,
+    context,
+    alpha,
+    steps: pushSteps + recoverSteps,
+    batchSize,
+    learningRate,
+    fit,
+    bottleneck,
+    examples: fit.encoded,
+    positions: cache.shape.slice(1),
+  });
+  return { files, fit };
+}
+
+function describeStep(task: number, nats: number): string {
+  return `task ${task.toFixed(3)}  ${Math.round(nats).toLocaleString('en')} nats`;
+}
+
+interface Packing {
+  readonly context: CommandContext;
+  readonly alpha: number;
+  readonly steps: number;
+  readonly batchSize: number;
+  readonly learningRate: number;
+  readonly noiseOnly: boolean;
+  readonly command?: string;
+  readonly fit: {
+    readonly parameters: DiagonalParameters;
+    readonly finalTask: number;
+    readonly nats: number;
+    readonly seconds: number;
+  };
+  readonly bottleneck?: NonNullable<BundleContent['bottleneck']>;
+  /** What is released of the canvases whose pictures are kept, before the noise. */
+  readonly examples: readonly Float32Array[];
+  readonly positions: readonly number[];
+}
 
 async function packBundle(
-  context: CommandContext,
   { plan, head, tail, cache, photoCount, pictures }: PreparedFit,
-  fit: DiagonalFit,
-  { noiseOnly, command }: AlphaFit,
+  { context, alpha, fit, bottleneck, noiseOnly, command, examples, positions, ...run }: Packing,
 ): Promise<Map<string, Uint8Array>> {
   const { model, cut, task } = plan;
-  const { settings, parameters } = fit;
+  const { parameters } = fit;
   const cutType = tail.declaredType(cut);
   const extras = new Map<string, Uint8Array>();
-  const reconstruction = await fitReconstruction(parameters, settings.alpha, cache, pictures);
+  const shape = [parameters.shape[0] ?? 0, ...positions];
+  const reconstruction = await fitReconstruction(parameters, alpha, shape, examples, pictures);
   if (reconstruction) extras.set(RECONSTRUCTION_PATH, reconstruction);
   return encodeBundle(
     {
       parameters,
       tail,
       ...(noiseOnly ? {} : { head }),
+      ...(bottleneck ? { bottleneck } : {}),
       extras,
       manifest: {
         createdAt: new Date().toISOString(),
         createdBy: `scrim ${context.version}`,
-        alpha: settings.alpha,
+        alpha,
         model: {
           name: model.name,
           source: model.source,
@@ -192,34 +304,37 @@ async function packBundle(
         },
         cut: { tensors: [{ name: cut, dtype: cutType?.dtype ?? 'float32', shape: [...(cutType?.shape ?? [])] }] },
         task: toPlain<ManifestTask>(task),
+        ...(model.detector ? {} : { remoteNames: { noisy: `${model.name}_noisy`, base: `${model.name}_base` } }),
         fit: {
-          steps: settings.steps,
-          batchSize: settings.batchSize,
-          learningRate: settings.learningRate,
+          steps: run.steps,
+          batchSize: run.batchSize,
+          learningRate: run.learningRate,
           canvases: cache.activations.length,
           photos: photoCount,
-          photoFolders: plan.photos.map((folder) => basename(resolve(folder))),
+          photoFolders: (plan.data ?? plan.photos).map((folder) => basename(resolve(folder))),
           seed: plan.seed,
           finalTask: fit.finalTask,
           seconds: Math.round(fit.seconds),
           ...(command === undefined ? {} : { command }),
         },
-        results: provenFigures(fit, cache),
+        results: provenFigures(fit.nats, positions, bottleneck !== undefined),
       },
     },
     createNodeCrypto(),
   );
 }
 
-function provenFigures(fit: DiagonalFit, cache: ActivationCache): Manifest['results'] {
+function provenFigures(nats: number, positions: readonly number[], bounded: boolean): Manifest['results'] {
   return [
     {
       kind: 'proven',
-      name: `mutual information of one release at ${cache.shape.slice(1).join('×')} positions`,
-      value: Math.round(fit.nats),
+      name: `mutual information of one release at ${positions.join('×')} positions`,
+      value: Math.round(nats),
       unit: 'nats',
       assumptions: [
-        'diagonal Gaussian bound, sum of ½ ln(1 + m²λ/σ²)',
+        bounded
+          ? 'diagonal Gaussian bound, sum of ½ ln(1 + λ/σ²) over the encoder’s channels'
+          : 'diagonal Gaussian bound, sum of ½ ln(1 + m²λ/σ²)',
         'λ is the variance of each channel over the fitting canvases, without a confidence limit',
         'one fresh release per input',
       ],
@@ -231,11 +346,12 @@ function provenFigures(fit: DiagonalFit, cache: ActivationCache): Manifest['resu
 async function fitReconstruction(
   parameters: DiagonalParameters,
   alpha: number,
-  cache: ActivationCache,
+  shape: readonly number[],
+  examples: readonly Float32Array[],
   pictures: readonly RgbImage[],
 ): Promise<Uint8Array | undefined> {
-  const [channels = 0] = cache.shape;
-  if (pictures.length === 0 || cache.shape.length !== 3) return undefined;
+  const [channels = 0] = shape;
+  if (pictures.length === 0 || shape.length !== 3) return undefined;
   const noiser = createReplayNoiser({
     transform: createDiagonalTransform(parameters),
     bundleHash: '0'.repeat(64),
@@ -245,8 +361,8 @@ async function fitReconstruction(
   });
   const fitter = createReconstructionFitter(channels, RECONSTRUCTION_PATCH);
   for (const [i, picture] of pictures.entries()) {
-    const data = cache.activations[i] as Float32Array;
-    const release = await noiser.release({ dtype: 'float32', shape: [1, ...cache.shape], data });
+    const data = examples[i] as Float32Array;
+    const release = await noiser.release({ dtype: 'float32', shape: [1, ...shape], data });
     fitter.add(releaseToTensor(release, parameters), picture);
   }
   noiser.close();

@@ -122,17 +122,30 @@ function buildProgram(context: CommandContext): Command {
     .option('--task <kind>', 'detection:SCORES,BOXES, classification:OUTPUT or regression:OUTPUT,…')
     .addOption(
       new Option('--transform <kind>', 'how noise is shaped')
-        .choices(['diagonal-per-channel', 'diagonal-per-element'])
+        .choices(['diagonal-per-channel', 'diagonal-per-element', 'bottleneck'])
         .default('diagonal-per-channel'),
     )
-    .addOption(new Option('--steps <n>', 'optimisation steps').default(600).argParser(positiveInteger('--steps')))
-    .addOption(new Option('--batch <n>', 'activations per step').default(8).argParser(positiveInteger('--batch')))
+    .addOption(new Option('--encoder <kind>', 'of a bottleneck (default: "deep")').choices(['linear', 'mlp', 'deep']))
     .addOption(
-      new Option('--canvases <n>', 'pictures composed from the photos')
-        .default(384)
-        .argParser(positiveInteger('--canvases')),
+      new Option('--channels <k>', 'that a bottleneck releases (default: 8)').argParser(positiveInteger('--channels')),
     )
-    .option('--learning-rate <r>', 'of Adam', Number, 0.05)
+    .option('--adversary <weight>', 'of a decoder that a bottleneck is trained against (default: 0)', Number)
+    .addOption(
+      new Option('--steps <n>', 'optimisation steps (default: 600, bottleneck 3200)').argParser(
+        positiveInteger('--steps'),
+      ),
+    )
+    .addOption(
+      new Option('--batch <n>', 'activations per step (default: 8, bottleneck 16)').argParser(
+        positiveInteger('--batch'),
+      ),
+    )
+    .addOption(
+      new Option('--canvases <n>', 'pictures composed from the photos (default: 384, bottleneck 2000)').argParser(
+        positiveInteger('--canvases'),
+      ),
+    )
+    .option('--learning-rate <r>', 'of Adam (default: 0.05, bottleneck 0.002)', Number)
     .option('--seed <text>', 'seed of the fit (not of any key): the same seed gives the same noise parameters', 'scrim')
     .option('--noise-only', 'leave the models out of the bundle (they are completed from the model it names)')
     .option('--checkpoint <file>', 'where an interrupted fit is kept; default: <out>.checkpoint')
@@ -266,6 +279,21 @@ function buildProgram(context: CommandContext): Command {
     .addOption(json())
     .action(action(async () => (await import('./commands/demo.js')).demo));
 
+  program
+    .command('studio')
+    .description('the page that shows it at work in a browser, with bundles and a server, on one local address')
+    .addOption(model())
+    .option('--bundles <dir...>', 'folders of bundles; default: the shipped ones')
+    .option('--host <address>', 'address to listen on', '127.0.0.1')
+    .addOption(
+      new Option('--port <port>', 'port to listen on; 0 for any free one')
+        .default(7860)
+        .argParser(portNumber('--port')),
+    )
+    .addOption(threads())
+    .option('--access-log', 'log single requests on stderr')
+    .action(action(async () => (await import('./commands/studio.js')).studio));
+
   const serve = program
     .command('serve <repository>')
     .description('serve a Triton model repository over HTTP and gRPC, as Triton does');
@@ -357,6 +385,16 @@ function probabilities(flag: string): (text: string, before?: readonly number[])
       throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected a number between 0 and 1 or 1/N`);
     }
     return [...before, value];
+  };
+}
+
+function portNumber(flag: string): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    if (!Number.isInteger(value) || value < 0 || value > 65_535) {
+      throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected a port from 0 to 65535`);
+    }
+    return value;
   };
 }
 

@@ -9,6 +9,7 @@ export {
   encodeBundle,
   loadBundle,
   type ManifestInput,
+  readBottleneck,
   verifyBundle,
 } from './bundle/bundle.js';
 export type {

@@ -116,16 +116,15 @@ async function fitHere(context: CommandContext, model: ModelSource, alpha: numbe
       size: SIZE,
       canvases: DEMO_FIT.canvases,
       seed: 'demo',
-      batchSize: 8,
-      granularity: 'per-channel',
     });
     const { files } = await fitAlpha(context, prepared, {
       alpha,
+      granularity: 'per-channel',
+      batchSize: 8,
       steps: DEMO_FIT.steps,
       learningRate: 0.1,
       noiseOnly: false,
     });
-    await prepared.fitter.close();
     return await loadBundle(async (path) => files.get(path) as Uint8Array, createNodeCrypto());
   } finally {
     await engine.close();

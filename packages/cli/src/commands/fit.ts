@@ -1,26 +1,38 @@
-/** `scrim fit`: learn the noise for one alpha on unlabelled photos, write a bundle; Ctrl-C keeps a checkpoint. */
+/**
+ * `scrim fit`: learn the transform for one alpha on unlabelled photos, write a bundle; Ctrl-C keeps a checkpoint.
+ */
 import { existsSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { decodeSafetensors, encodeSafetensors, float32, ScrimError, type Tensor } from 'scrim';
 import { createNodeEngine, type NodeEngineOptions, writeDirectory, writeFileAtomically } from 'scrim/node';
-import type { DiagonalFitCheckpoint, FitTask } from 'scrim/noise';
+import {
+  type BottleneckCheckpoint,
+  completeBottleneckSettings,
+  type DiagonalFitCheckpoint,
+  type EncoderKind,
+  type FitTask,
+} from 'scrim/noise';
 import type { CommandContext } from '../context.js';
-import { fitAlpha, prepareFit } from '../fit-bundle.js';
+import { fitAlpha, fitBottleneckAlpha, type PreparedFit, prepareFit } from '../fit-bundle.js';
 import { loadModelSource } from '../model-source.js';
 
 interface FitOptions {
   readonly model: string;
   readonly alpha: number;
-  readonly photos: readonly string[];
+  readonly photos?: readonly string[];
+  readonly data?: readonly string[];
   readonly out: string;
   readonly cut?: string;
   readonly task?: string;
-  readonly transform: 'diagonal-per-channel' | 'diagonal-per-element';
-  readonly steps: number;
-  readonly batch: number;
-  readonly canvases: number;
-  readonly learningRate: number;
+  readonly transform: 'diagonal-per-channel' | 'diagonal-per-element' | 'bottleneck';
+  readonly encoder?: EncoderKind;
+  readonly channels?: number;
+  readonly adversary?: number;
+  readonly steps?: number;
+  readonly batch?: number;
+  readonly canvases?: number;
+  readonly learningRate?: number;
   readonly seed: string;
   readonly noiseOnly?: boolean;
   readonly checkpoint?: string;
@@ -34,6 +46,9 @@ interface FitOptions {
 export async function fit(context: CommandContext, options: FitOptions): Promise<void> {
   if (existsSync(options.out) && !options.force) {
     throw new ScrimError('ALREADY_EXISTS', `'${options.out}' exists; --force replaces a bundle`);
+  }
+  if ((options.photos === undefined) === (options.data === undefined)) {
+    throw new ScrimError('INVALID_ARGUMENT', 'give --photos for a detector, or --data for .npy, .csv and .wav inputs');
   }
   const model = await loadModelSource(options.model);
   const cut = options.cut ?? model.cut;
@@ -49,51 +64,144 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
   context.onClose(() => engine.close());
   context.remark(`fitting ${model.name} on ${engine.description}`);
   const checkpointFile = options.checkpoint ?? `${options.out.replace(/\/+$/, '')}.checkpoint`;
-  const resume = existsSync(checkpointFile) ? await readCheckpoint(checkpointFile) : undefined;
-  if (resume) context.remark(`going on from step ${resume.step} of '${checkpointFile}'`);
+  const { transform } = options;
+  if (transform !== 'bottleneck') {
+    for (const name of ['encoder', 'channels', 'adversary'] as const) {
+      if (options[name] !== undefined) {
+        throw new ScrimError('INVALID_ARGUMENT', `--${name} is for --transform bottleneck, not for ${transform}`);
+      }
+    }
+  }
   const prepared = await prepareFit(context, engine, {
     model,
     cut,
     task,
-    photos: options.photos,
+    photos: options.photos ?? [],
+    ...(options.data ? { data: options.data } : {}),
     size: options.size,
-    canvases: options.canvases,
+    canvases: options.canvases ?? DEFAULTS[transform].canvases,
     seed: options.seed,
-    batchSize: options.batch,
-    granularity: options.transform === 'diagonal-per-element' ? 'per-element' : 'per-channel',
+    ...((options.adversary ?? 0) > 0 ? { adversaryPictures: ADVERSARY_PICTURE } : {}),
   });
-  const { files, fit: fitted } = await fitAlpha(context, prepared, {
-    alpha: options.alpha,
-    steps: options.steps,
-    learningRate: options.learningRate,
-    noiseOnly: options.noiseOnly ?? false,
-    command: commandLine(options),
-    onCheckpoint: async (checkpoint) => {
-      await writeFileAtomically(checkpointFile, encodeCheckpoint(checkpoint));
-      if (context.signal.aborted) {
-        context.remark(`kept step ${checkpoint.step} in '${checkpointFile}': the same command goes on from there`);
-      }
-    },
-    ...(resume ? { resume } : {}),
-  });
+  const run = { context, options, prepared, checkpointFile };
+  const {
+    files,
+    fit: fitted,
+    details,
+  } = await (transform === 'bottleneck' ? bottleneck(run) : diagonal(run, transform));
   await writeDirectory(options.out, files, { replace: options.force ?? false });
   await rm(checkpointFile, { force: true });
-  const suppressed = fitted.parameters.gain.filter((gain) => gain === 0).length;
   const result = {
     bundle: options.out,
     alpha: options.alpha,
+    transform,
     model: model.source,
-    steps: options.steps,
     task: fitted.finalTask,
     nats: Math.round(fitted.nats),
-    suppressed: `${suppressed} of ${fitted.parameters.gain.length}`,
     seconds: fitted.seconds,
+    ...details,
     files: [...files.keys()],
   };
   if (options.json) return context.printJson(result);
-  context.print(`${options.out}: ${model.name} at alpha ${options.alpha}`);
-  context.print(`bound ${result.nats.toLocaleString('en')} nats per photo, task loss ${result.task.toFixed(3)}`);
-  context.print(`${result.suppressed} features suppressed, ${result.steps} steps in ${result.seconds.toFixed(1)} s`);
+  context.print(`${options.out}: ${model.name} at alpha ${options.alpha}, ${transform}`);
+  context.print(`bound ${result.nats.toLocaleString('en')} nats per ${options.data ? 'input' : 'photo'}, task loss ${result.task.toFixed(3)}`);
+  context.print(`${fitted.released}, ${details.steps} steps in ${result.seconds.toFixed(1)} s`);
+}
+
+/** Side of the pictures an adversary rebuilds, in pixels. */
+const ADVERSARY_PICTURE = 128;
+
+const DIAGONAL = { steps: 600, batch: 8, canvases: 384, learningRate: 0.05 };
+const DEFAULTS = {
+  'diagonal-per-channel': DIAGONAL,
+  'diagonal-per-element': DIAGONAL,
+  bottleneck: { steps: 3200, batch: 16, canvases: 2000, learningRate: 0.002 },
+} as const;
+
+/** Share of a bottleneck's steps that are its push; the rest recovers accuracy. */
+const PUSH_SHARE = 2200 / 3200;
+
+interface Run {
+  readonly context: CommandContext;
+  readonly options: FitOptions;
+  readonly prepared: PreparedFit;
+  readonly checkpointFile: string;
+}
+
+interface Fitted {
+  readonly files: Map<string, Uint8Array>;
+  readonly fit: {
+    readonly finalTask: number;
+    readonly nats: number;
+    readonly seconds: number;
+    readonly released: string;
+  };
+  readonly details: { readonly steps: number } & Readonly<Record<string, unknown>>;
+}
+
+async function diagonal(
+  { context, options, prepared, checkpointFile }: Run,
+  transform: 'diagonal-per-channel' | 'diagonal-per-element',
+): Promise<Fitted> {
+  const resume = await readCheckpoint<DiagonalFitCheckpoint>(context, checkpointFile, 'scrim-fit-checkpoint');
+  const steps = options.steps ?? DIAGONAL.steps;
+  const { files, fit: fitted } = await fitAlpha(context, prepared, {
+    alpha: options.alpha,
+    granularity: transform === 'diagonal-per-element' ? 'per-element' : 'per-channel',
+    steps,
+    batchSize: options.batch ?? DIAGONAL.batch,
+    learningRate: options.learningRate ?? DIAGONAL.learningRate,
+    noiseOnly: options.noiseOnly ?? false,
+    command: commandLine(options),
+    onCheckpoint: async (checkpoint) => {
+      const { arrays, ...state } = checkpoint;
+      await keepCheckpoint(context, checkpointFile, 'scrim-fit-checkpoint', checkpoint.step, { arrays }, state);
+    },
+    ...(resume ? { resume } : {}),
+  });
+  const { gain } = fitted.parameters;
+  const suppressed = `${gain.filter((value) => value === 0).length} of ${gain.length}`;
+  return { files, fit: { ...fitted, released: `${suppressed} features suppressed` }, details: { steps, suppressed } };
+}
+
+async function bottleneck({ context, options, prepared, checkpointFile }: Run): Promise<Fitted> {
+  const resume = await readCheckpoint<BottleneckCheckpoint>(context, checkpointFile, 'scrim-bottleneck-checkpoint');
+  const steps = options.steps ?? DEFAULTS.bottleneck.steps;
+  const pushSteps = Math.max(1, Math.round(steps * PUSH_SHARE));
+  const settings = completeBottleneckSettings({
+    alpha: options.alpha,
+    pushSteps,
+    recoverSteps: Math.max(1, steps - pushSteps),
+    ...(options.encoder === undefined ? {} : { encoder: options.encoder }),
+    ...(options.channels === undefined ? {} : { channels: options.channels }),
+    ...(options.batch === undefined ? {} : { batchSize: options.batch }),
+    ...(options.learningRate === undefined ? {} : { learningRate: options.learningRate }),
+    ...(options.adversary === undefined ? {} : { adversary: options.adversary }),
+  });
+  const { files, fit: fitted } = await fitBottleneckAlpha(context, prepared, {
+    settings,
+    noiseOnly: options.noiseOnly ?? false,
+    command: commandLine(options),
+    onCheckpoint: async ({ trainer, start, ...state }) => {
+      const { step, ...moments } = trainer;
+      const done = step + (state.phase === 'push' ? 0 : pushSteps);
+      await keepCheckpoint(
+        context,
+        checkpointFile,
+        'scrim-bottleneck-checkpoint',
+        done,
+        { trainer: moments, start },
+        {
+          ...state,
+          trainer: { step },
+        },
+      );
+    },
+    ...(resume ? { resume } : {}),
+  });
+  const { channels, encoder } = settings;
+  const released = `${channels} channels released by a ${encoder} encoder`;
+  return { files, fit: { ...fitted, released }, details: { steps, channels, encoder } };
 }
 
 function parseTask(text: string): FitTask {
@@ -113,27 +221,58 @@ function parseTask(text: string): FitTask {
 function commandLine(options: FitOptions): string {
   const name = (path: string): string => basename(resolve(path));
   const model = options.model === 'faceboxes' ? options.model : name(options.model);
+  const defaults = DEFAULTS[options.transform];
+  const shape =
+    options.transform === 'bottleneck'
+      ? `--encoder ${options.encoder ?? 'deep'} --channels ${options.channels ?? 8} ` +
+        (options.adversary === undefined ? '' : `--adversary ${options.adversary} `)
+      : '';
   return (
     `scrim fit --model ${model} --alpha ${options.alpha} --photos ${options.photos.map(name).join(' ')} ` +
-    `--steps ${options.steps} --batch ${options.batch} --canvases ${options.canvases} --size ${options.size} ` +
-    `--learning-rate ${options.learningRate} --transform ${options.transform} --seed ${options.seed}`
+    `--transform ${options.transform} ${shape}--steps ${options.steps ?? defaults.steps} ` +
+    `--batch ${options.batch ?? defaults.batch} --canvases ${options.canvases ?? defaults.canvases} ` +
+    `--size ${options.size} --learning-rate ${options.learningRate ?? defaults.learningRate} --seed ${options.seed}`
   );
 }
 
-function encodeCheckpoint(checkpoint: DiagonalFitCheckpoint): Uint8Array {
-  const { arrays, ...rest } = checkpoint;
-  const tensors = new Map<string, Tensor>(
-    Object.entries(arrays).map(([name, array]) => [name, float32([array.length], array)]),
-  );
-  return encodeSafetensors({ tensors, metadata: { format: 'scrim-fit-checkpoint', state: JSON.stringify(rest) } });
-}
+/** Groups of arrays by the field of the checkpoint they belong to; a tensor is named 'field/name'. */
+type ArrayGroups = Readonly<Record<string, Readonly<Record<string, Float32Array>>>>;
 
-async function readCheckpoint(path: string): Promise<DiagonalFitCheckpoint> {
-  const { tensors, metadata } = decodeSafetensors(await readFile(path));
-  if (metadata.format !== 'scrim-fit-checkpoint' || metadata.state === undefined) {
-    throw new ScrimError('INVALID_DATA', `'${path}' is no checkpoint of a fit: remove it or name another --checkpoint`);
+async function keepCheckpoint(
+  context: CommandContext,
+  file: string,
+  format: string,
+  step: number,
+  groups: ArrayGroups,
+  state: object,
+): Promise<void> {
+  const tensors = new Map<string, Tensor>();
+  for (const [group, arrays] of Object.entries(groups)) {
+    for (const [name, array] of Object.entries(arrays)) {
+      tensors.set(`${group}/${name}`, float32([array.length], array));
+    }
   }
-  const arrays: Record<string, Float32Array> = {};
-  for (const [name, value] of tensors) arrays[name] = value.data as Float32Array;
-  return { ...(JSON.parse(metadata.state) as Omit<DiagonalFitCheckpoint, 'arrays'>), arrays };
+  await writeFileAtomically(file, encodeSafetensors({ tensors, metadata: { format, state: JSON.stringify(state) } }));
+  if (context.signal.aborted) {
+    context.remark(`kept step ${step} in '${file}': the same command goes on from there`);
+  }
+}
+
+async function readCheckpoint<T>(context: CommandContext, path: string, format: string): Promise<T | undefined> {
+  if (!existsSync(path)) return undefined;
+  const { tensors, metadata } = decodeSafetensors(await readFile(path));
+  if (metadata.format !== format || metadata.state === undefined) {
+    throw new ScrimError(
+      'INVALID_DATA',
+      `'${path}' is no checkpoint of such a fit: remove it or name another --checkpoint`,
+    );
+  }
+  const state = JSON.parse(metadata.state) as Record<string, Record<string, unknown>>;
+  for (const [key, value] of tensors) {
+    const slash = key.indexOf('/');
+    const group = key.slice(0, slash);
+    state[group] = { ...state[group], [key.slice(slash + 1)]: value.data };
+  }
+  context.remark(`going on from '${path}'`);
+  return state as T;
 }

@@ -167,11 +167,11 @@ async function collectBundles(
         size: options.size,
         canvases: options.canvases,
         seed: options.seed,
-        batchSize: 8,
-        granularity: 'per-channel',
       });
       const { files } = await fitAlpha(context, prepared, {
         alpha,
+        granularity: 'per-channel',
+        batchSize: 8,
         steps: options.steps,
         learningRate: 0.05,
         noiseOnly: options.noiseOnly ?? false,
@@ -183,7 +183,6 @@ async function collectBundles(
       if (made) bundles.push(made);
     }
   } finally {
-    await prepared?.fitter.close();
     await engine.close();
   }
   return bundles;

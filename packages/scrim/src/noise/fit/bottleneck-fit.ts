@@ -102,6 +102,8 @@ export interface BottleneckFit {
   /** The release of h₀: gain 1, shift 0, σ per channel. */
   readonly parameters: DiagonalParameters;
   readonly settings: Required<BottleneckFitSettings>;
+  /** h₀ of the first cached examples, as many as were asked for. */
+  readonly encoded: readonly Float32Array[];
   /** Task loss, averaged over the last 5% of the recovery. */
   readonly finalTask: number;
   /** Bound in nats per fitting input. */
@@ -132,6 +134,8 @@ export interface BottleneckFitOptions {
   readonly pictures?: { readonly size: number; readonly values: readonly Float32Array[] };
   readonly settings: BottleneckFitSettings;
   readonly seed: string;
+  /** Examples whose h₀ is part of the result; default 0. */
+  readonly encodedExamples?: number;
   readonly hooks?: BottleneckHooks;
 }
 
@@ -236,13 +240,17 @@ export async function fitBottleneck(options: BottleneckFitOptions): Promise<Bott
 
   const networks = new Map([...weights].filter(([name]) => /^(encoder|expansion)\./.test(name)));
   const tailWeights = new Map(trainableWeights(tail).map((name) => [name, weights.get(name) as Tensor<'float32'>]));
-  const parameters = await releaseParameters(engine, architecture, weights, cache);
+  const encoded: Float32Array[] = [];
+  const parameters = await releaseParameters(engine, architecture, weights, cache, (h0, i) => {
+    if (i < (options.encodedExamples ?? 0)) encoded.push(h0);
+  });
   return {
     architecture,
     weights: networks,
     tailWeights,
     parameters,
     settings,
+    encoded,
     finalTask,
     nats: natsPerPosition(parameters) * positionsOf(cache.shape),
     seconds: (now() - started) / 1000,
@@ -314,6 +322,7 @@ async function encoderMoments(
   cache: ActivationCache,
   which: 'raw' | 'bounded',
   count: number,
+  onExample: (values: Float32Array, index: number) => void = () => {},
 ): Promise<{ mean: Float64Array; deviation: Float64Array }> {
   const graph = Graph.create({ name: 'encoder' });
   graph.addInput('z', 'float32', [1, ...cache.shape]);
@@ -327,9 +336,10 @@ async function encoderMoments(
   const squares = new Float64Array(channels);
   const examples = cache.activations.slice(0, count);
   const plane = positionsOf(cache.shape);
-  for (const example of examples) {
+  for (const [index, example] of examples.entries()) {
     const outputs = await session.run({ z: float32([1, ...cache.shape], example) });
     const data = outputs[value]?.data as Float32Array;
+    onExample(data, index);
     for (let c = 0; c < channels; c++) {
       for (let i = c * plane; i < (c + 1) * plane; i++) {
         sums[c] = (sums[c] as number) + (data[i] as number);
@@ -352,9 +362,18 @@ async function releaseParameters(
   architecture: BottleneckArchitecture,
   weights: BottleneckWeights,
   cache: ActivationCache,
+  onExample: (h0: Float32Array, index: number) => void,
 ): Promise<DiagonalParameters> {
   const { channels } = architecture;
-  const { deviation } = await encoderMoments(engine, architecture, weights, cache, 'bounded', cache.activations.length);
+  const { deviation } = await encoderMoments(
+    engine,
+    architecture,
+    weights,
+    cache,
+    'bounded',
+    cache.activations.length,
+    onExample,
+  );
   const sigma = (weights.get(RHO) as Tensor<'float32'>).data.map((rho) => Math.exp(rho));
   const reach = sigma.map((s) => BOTTLENECK_BOUND + 4 * s);
   return {
