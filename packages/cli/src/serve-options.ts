@@ -21,6 +21,7 @@ export interface ServeFlags {
   readonly corsOrigin?: string[];
   readonly maxBody: number;
   readonly threads?: number;
+  readonly instances: 'thread' | 'process';
   readonly provider: 'cpu' | 'webgpu' | 'cuda';
   readonly accessLog: boolean;
   readonly drainSecs: number;
@@ -53,6 +54,9 @@ export function serveFlags(): Option[] {
     new Option('--cors-origin <origin...>', "origins browsers may call from; '*' for any"),
     new Option('--max-body <bytes>', 'largest request').default(64 * 2 ** 20).argParser(positive('--max-body')),
     new Option('--threads <n>', 'threads for inference; default: all cores').argParser(positive('--threads')),
+    new Option('--instances <kind>', 'what an instance of a model runs in; a process ends alone when it fails')
+      .choices(['thread', 'process'])
+      .default('thread'),
     new Option('--provider <name>', 'execution provider').choices(['cpu', 'webgpu', 'cuda']).default('cpu'),
     new Option('--no-access-log', 'do not log single requests'),
     new Option('--drain-secs <s>', 'time for requests under way when the server is stopped')
@@ -81,6 +85,7 @@ export async function serveOptions(repository: string, flags: ServeFlags): Promi
     strictReadiness: flags.strictReadiness,
     maxBodyBytes: flags.maxBody,
     executionProvider: flags.provider,
+    instances: flags.instances,
     ...(threads === undefined ? {} : { threads }),
     ...(loadModel === undefined ? {} : { loadModels: loadModel }),
     ...(corsOrigin === undefined ? {} : { corsOrigins: corsOrigin }),

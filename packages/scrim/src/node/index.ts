@@ -10,6 +10,7 @@ export {
   openFddb,
 } from './fddb-files.js';
 export { createGateway, type Gateway, type GatewayOptions, type ReleaseCounts } from './gateway.js';
+export type { GatewayLedgerOptions } from './gateway-ledger.js';
 export { createGrpcClient, type GrpcClient, type GrpcClientOptions } from './grpc-client.js';
 export { type GrpcListener, type GrpcServerOptions, listenGrpc } from './grpc-server.js';
 export { type ClientTls, createHttpAgent, type HttpAgentOptions } from './http-agent.js';
@@ -21,11 +22,24 @@ export {
   type ServerTls,
 } from './http-listener.js';
 export * from './images.js';
+export {
+  type LedgerOptions,
+  type LedgerPolicy,
+  type LedgerStore,
+  openLedger,
+  type SubjectRecord,
+} from './ledger-store.js';
 export { openModelRepository } from './model-files.js';
 export { createNodeCrypto } from './node-crypto.js';
 export { type NodeConfidentialSession, type OpenSessionOptions, openConfidentialSession } from './open-session.js';
 export { createNodeEngine, type NodeEngineOptions } from './ort-engine.js';
 export { listPhotos } from './photo-files.js';
 export { createServerLog, type ServerLog } from './server-log.js';
-export { nodeEngineFactory, type RunningServer, type ServeOptions, serveRepository } from './server-process.js';
+export {
+  type InstanceKind,
+  nodeEngineFactory,
+  type RunningServer,
+  type ServeOptions,
+  serveRepository,
+} from './server-process.js';
 export { createInputReader, type DetectorInput, type InputReader } from './vision-input.js';

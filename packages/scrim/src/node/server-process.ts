@@ -3,7 +3,7 @@
  * polling, and the way down (unready, finish, close).
  */
 import { availableParallelism } from 'node:os';
-import { ScrimError } from '../errors.js';
+import { assertArgument, ScrimError } from '../errors.js';
 import { createLimits } from '../protocol/index.js';
 import {
   type ControlMode,
@@ -16,7 +16,14 @@ import { type GrpcListener, listenGrpc } from './grpc-server.js';
 import { type AccessRecord, type HttpListener, listenHttp, type ServerTls } from './http-listener.js';
 import { openModelRepository } from './model-files.js';
 import { createNodeEngine } from './ort-engine.js';
+import { startOrtProcess } from './ort-process-host.js';
 import type { NodeExecutionProvider } from './ort-runtime.js';
+
+/**
+ * What an instance of a model runs in: a thread of the server, or a child process, which costs a copy of every tensor and
+ * in return ends alone when native code fails or the process is killed.
+ */
+export type InstanceKind = 'thread' | 'process';
 
 /** How {@link serveRepository} serves. */
 export interface ServeOptions {
@@ -46,6 +53,8 @@ export interface ServeOptions {
   /** Threads of all instances of a model together; default: all of the machine's. */
   readonly threads?: number;
   readonly executionProvider?: NodeExecutionProvider;
+  /** What an instance of a model runs in; default 'thread'. */
+  readonly instances?: InstanceKind;
   /** Instead of {@link createNodeEngine} with the settings above. */
   readonly engineFactory?: EngineFactory;
   readonly version?: string;
@@ -71,11 +80,22 @@ const CLOSE_MS = 2_000;
  * @param threads default: all of the machine's
  */
 export function nodeEngineFactory(
-  options: { readonly threads?: number; readonly executionProvider?: NodeExecutionProvider } = {},
+  options: {
+    readonly threads?: number;
+    readonly executionProvider?: NodeExecutionProvider;
+    readonly instances?: InstanceKind;
+  } = {},
 ): EngineFactory {
-  const { threads = availableParallelism(), executionProvider = 'cpu' } = options;
-  return ({ instances }) =>
-    createNodeEngine({ threads: Math.max(1, Math.floor(threads / instances)), executionProvider });
+  const { threads = availableParallelism(), executionProvider = 'cpu', instances: kind = 'thread' } = options;
+  assertArgument(
+    kind === 'thread' || kind === 'process',
+    `instances is '${String(kind)}', expected 'thread' or 'process'`,
+  );
+  return async ({ instances }) => {
+    const own = Math.max(1, Math.floor(threads / instances));
+    if (kind === 'thread') return createNodeEngine({ threads: own, executionProvider });
+    return startOrtProcess({ executionProvider, threads: own, interOpThreads: 1, spin: false, logLevel: 'fatal' });
+  };
 }
 
 /**
@@ -93,6 +113,7 @@ export async function serveRepository(options: ServeOptions): Promise<RunningSer
       nodeEngineFactory({
         ...(threads === undefined ? {} : { threads }),
         ...(executionProvider === undefined ? {} : { executionProvider }),
+        ...(options.instances === undefined ? {} : { instances: options.instances }),
       }),
     controlMode,
     limits: createLimits({ maxBytes: maxBodyBytes }),

@@ -19,8 +19,11 @@ export interface EngineRequest {
   readonly gpu: boolean;
 }
 
+/** An engine that may tell when what it runs in has ended, so that it is replaced before a request finds out. */
+export type InstanceEngine = Engine & { readonly ended?: Promise<void> };
+
 /** Makes an engine. Each instance gets its own, so that a dead one takes nothing else with it. */
-export type EngineFactory = (request: EngineRequest) => Promise<Engine>;
+export type EngineFactory = (request: EngineRequest) => Promise<InstanceEngine>;
 
 const FIRST_PAUSE_MS = 50;
 const LAST_PAUSE_MS = 5_000;
@@ -30,8 +33,11 @@ export class ModelInstance {
   readonly #factory: EngineFactory;
   readonly #request: EngineRequest;
   readonly #model: Uint8Array;
-  #engine: Engine | undefined;
+  #engine: InstanceEngine | undefined;
+  #recovering: Promise<void> | undefined;
+  #onRecovered: () => void = () => {};
   #session: Session | undefined;
+  #graph: Pick<Session, 'inputs' | 'outputs'> = { inputs: [], outputs: [] };
   #closed = false;
   #wake: (() => void) | undefined;
   #restarts = 0;
@@ -52,7 +58,7 @@ export class ModelInstance {
 
   /** What the graph takes and gives. */
   get graph(): { readonly inputs: readonly ValueInfo[]; readonly outputs: readonly ValueInfo[] } {
-    return this.#session!;
+    return this.#graph;
   }
 
   /** How often the engine was replaced. */
@@ -71,11 +77,23 @@ export class ModelInstance {
     return this.#session.run(feeds, options);
   }
 
+  /** Called whenever a dead engine was replaced. */
+  set onRecovered(listener: () => void) {
+    this.#onRecovered = listener;
+  }
+
   /**
    * To be called after a failed run: finds out whether the engine still lives and replaces it if not. Resolves when
    * the instance can run again, or is closed.
    */
-  async recover(): Promise<void> {
+  recover(): Promise<void> {
+    this.#recovering ??= this.#replaceDead().finally(() => {
+      this.#recovering = undefined;
+    });
+    return this.#recovering;
+  }
+
+  async #replaceDead(): Promise<void> {
     const engine = this.#engine;
     if (this.#closed || engine === undefined || (await isAlive(engine))) return;
     this.#session = undefined;
@@ -85,6 +103,7 @@ export class ModelInstance {
       try {
         await this.#open();
         this.#restarts++;
+        this.#onRecovered();
         return;
       } catch {
         await this.#sleep(pause);
@@ -109,6 +128,13 @@ export class ModelInstance {
       if (this.#closed) throw new ScrimError('ENGINE_FAILED', 'the instance was closed while it started');
       this.#engine = engine;
       this.#session = session;
+      this.#graph = session;
+      void engine.ended?.then(() => {
+        if (this.#engine !== engine || this.#closed) return;
+        // From now on no request is given to it.
+        this.#session = undefined;
+        void this.recover();
+      });
     } catch (error) {
       await engine.close().catch(() => {});
       throw error;

@@ -83,6 +83,7 @@ export class ServedModel {
     this.#clock = clock;
     this.#instances = instances;
     this.#idle = [...instances];
+    for (const instance of instances) instance.onRecovered = () => this.#pump();
     this.#queue = new RequestQueue(settings.policies, settings.batching, Math.max(1, settings.maxBatchSize));
   }
 
@@ -282,13 +283,16 @@ export class ServedModel {
       job.reject(new ScrimError('UNAVAILABLE', 'Request timeout expired'));
     }
     let wakeNs: bigint | undefined;
-    while (this.#idle.length > 0) {
+    for (;;) {
+      // One that is being replaced takes its place again when that is done.
+      const free = this.#idle.findIndex(({ alive }) => alive);
+      if (free === -1) break;
       const next = this.#queue.next(this.#closing ? nowNs + FAR_NS : nowNs);
       if (next.batch === undefined) {
         wakeNs = next.waitUntilNs;
         break;
       }
-      void this.#execute(this.#idle.shift()!, next.batch);
+      void this.#execute(this.#idle.splice(free, 1)[0]!, next.batch);
     }
     this.statistics.pending = this.#queue.size;
     const deadlineNs = this.#queue.nextDeadline();
