@@ -13,7 +13,7 @@ import {
 } from 'scrim';
 import { createNodeCrypto, openBundle } from 'scrim/node';
 import type { Graph } from 'scrim/onnx';
-import { splitAt } from 'scrim/split';
+import { cutInPlanes, splitAt } from 'scrim/split';
 import type { ModelSource } from './model-source.js';
 
 /** Folders that may hold shipped bundles: of the installed package, and of a clone. */
@@ -90,10 +90,9 @@ async function complete(bundle: Bundle, model: ModelSource, path: string): Promi
 /** The files of a noise-only bundle together with head and remote models made from `model`. */
 export async function completeFiles(bundle: Bundle, model: ModelSource): Promise<Map<string, Uint8Array>> {
   const { manifest, parameters } = bundle;
-  const { head, tail } = splitAt(
-    model.graph,
-    manifest.bottleneck ? [manifest.bottleneck.cut] : manifest.cut.tensors.map(({ name }) => name),
-  );
+  const cut = manifest.bottleneck?.cut ?? manifest.cut.tensors[0]?.name ?? '';
+  const planar = cutInPlanes(model.graph, cut);
+  const { head, tail } = splitAt(planar.graph, [planar.cut]);
   const bottleneck = await readBottleneck(bundle);
   const extras = new Map<string, Uint8Array>();
   for (const path of Object.keys(manifest.files)) {

@@ -45,6 +45,10 @@ export interface FitPlan {
   readonly cut: string;
   readonly task: FitTask;
   readonly photos: readonly string[];
+  /** Files and folders of plain inputs, for models that read no photos. */
+  readonly data?: readonly string[];
+  /** Activations per step, checked against what the model takes where inputs are plain. */
+  readonly batchSize?: number;
   readonly size: number;
   readonly canvases: number;
   readonly seed: string;
@@ -78,9 +82,7 @@ export async function prepareFit(context: CommandContext, engine: Engine, plan: 
   const { detector } = model;
   if (plan.data) {
     const { fileCount, ...cached } = await cacheInputs(context, engine, { ...plan, data: plan.data });
-    const { task, granularity, batchSize } = plan;
-    const fitter = await createDiagonalFitter({ engine, task, granularity, batchSize, ...cached });
-    return { ...cached, plan: { ...plan, cut: cached.cut }, fitter, photoCount: fileCount, pictures: [] };
+    return { ...cached, plan: { ...plan, cut: cached.cut }, engine, photoCount: fileCount, pictures: [] };
   }
   if (!detector) {
     throw new ScrimError(

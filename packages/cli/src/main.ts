@@ -83,6 +83,15 @@ function buildProgram(context: CommandContext): Command {
     .addOption(json())
     .action(action(async () => (await import('./commands/model-import.js')).modelImport));
   models
+    .command('bind <model>')
+    .description('give inputs a constant value and symbolic sizes a number, and decide the branches that follow')
+    .requiredOption('--out <file>', 'ONNX file to write')
+    .option('--value <name=numbers...>', 'an input that always has this value, such as sr=16000; zeros for all 0')
+    .option('--shape <name=sizes...>', 'sizes of an input that stays, such as input=N,576; a name stays symbolic')
+    .option('--force', 'replace the file if it exists')
+    .addOption(json())
+    .action(action(async () => (await import('./commands/model-bind.js')).modelBind));
+  models
     .command('inspect [model]')
     .description('operators of a model, and which can run, be differentiated and be cut')
     .addOption(json())
@@ -116,7 +125,8 @@ function buildProgram(context: CommandContext): Command {
     .description('learn the noise for one alpha on unlabelled photos and write a bundle')
     .addOption(model())
     .addOption(alpha().makeOptionMandatory())
-    .requiredOption('--photos <dir...>', 'folders of photos; each weighs the same')
+    .option('--photos <dir...>', 'folders of photos, for a detector; each weighs the same')
+    .option('--data <path...>', 'files or folders of .npy, .csv or .wav inputs, for any other model')
     .requiredOption('--out <dir>', 'bundle to write')
     .option('--cut <tensor>', 'tensor to cut at; default: the one the model names')
     .option('--task <kind>', 'detection:SCORES,BOXES, classification:OUTPUT or regression:OUTPUT,…')
@@ -176,8 +186,10 @@ function buildProgram(context: CommandContext): Command {
 
   const evaluate = program
     .command('evaluate')
-    .description('average precision on FDDB, as TR-4928 prints it')
-    .requiredOption('--dataset <dir>', 'directory with FDDB-folds and originalPics')
+    .description('average precision on FDDB, as TR-4928 prints it; with --data, answers of any other model')
+    .option('--dataset <dir>', 'directory with FDDB-folds and originalPics')
+    .option('--data <path...>', 'files or folders of .npy, .csv or .wav inputs to answer with and without noise')
+    .option('--labels <file>', 'right answers for --data: a .csv or .npy with a line for each input, in their order')
     .addOption(model())
     .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model and --alpha')
     .addOption(alpha())
@@ -302,7 +314,7 @@ function buildProgram(context: CommandContext): Command {
 
   const infer = program
     .command('infer <inputs...>')
-    .description('head and noise here, tail on a v2 server: photos or float32 .npy files in, faces or outputs out')
+    .description('head and noise here, tail on a v2 server: photos in, faces out; .npy, .csv or .wav in, outputs out')
     .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model and --alpha')
     .addOption(model())
     .addOption(alpha().default(0.8))

@@ -16,6 +16,7 @@ import { type FddbDataset, type FddbPhoto, type NodeEngineOptions, openFddb, wri
 import type { Detection } from 'scrim/vision';
 import { findBundle, openFor } from '../bundle-store.js';
 import type { CommandContext } from '../context.js';
+import { evaluateInputs } from '../evaluate-inputs.js';
 import {
   countedPositions,
   type EvaluationPart,
@@ -30,7 +31,9 @@ import { createFacePipeline } from '../face-pipeline.js';
 import { loadModelSource, type ModelSource } from '../model-source.js';
 
 interface EvaluateOptions {
-  readonly dataset: string;
+  readonly dataset?: string;
+  readonly data?: readonly string[];
+  readonly labels?: string;
   readonly model: string;
   readonly bundle?: string;
   readonly alpha?: number;
@@ -62,6 +65,14 @@ export interface Evaluation {
 }
 
 export async function evaluate(context: CommandContext, options: EvaluateOptions): Promise<void> {
+  const { data, dataset: folder } = options;
+  if (data !== undefined) {
+    await evaluateInputs(context, { ...options, data });
+    return;
+  }
+  if (folder === undefined) {
+    throw new ScrimError('INVALID_ARGUMENT', 'give --dataset for faces, or --data for .npy, .csv and .wav inputs');
+  }
   const model = await loadModelSource(options.model);
   if (options.noisy && options.bundle === undefined && options.alpha === undefined) {
     throw new ScrimError('INVALID_ARGUMENT', '--noisy needs --bundle or --alpha');
@@ -71,7 +82,7 @@ export async function evaluate(context: CommandContext, options: EvaluateOptions
       ? await findBundle(model, options.alpha as number)
       : await openFor(options.bundle, model)
     : undefined;
-  const dataset = await openDataset(context, options.dataset, options.allowMissing ?? false);
+  const dataset = await openDataset(context, folder, options.allowMissing ?? false);
   const repeats = bundle ? options.repeats : 1;
   const run = { ...options, model, bundle, repeats, label: 'evaluate' };
   if (options.shard !== undefined || options.partial !== undefined) {

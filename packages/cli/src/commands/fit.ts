@@ -77,7 +77,7 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
     cut,
     task,
     photos: options.photos ?? [],
-    ...(options.data ? { data: options.data } : {}),
+    ...(options.data ? { data: options.data, batchSize: options.batch ?? DEFAULTS[transform].batch } : {}),
     size: options.size,
     canvases: options.canvases ?? DEFAULTS[transform].canvases,
     seed: options.seed,
@@ -104,7 +104,9 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
   };
   if (options.json) return context.printJson(result);
   context.print(`${options.out}: ${model.name} at alpha ${options.alpha}, ${transform}`);
-  context.print(`bound ${result.nats.toLocaleString('en')} nats per ${options.data ? 'input' : 'photo'}, task loss ${result.task.toFixed(3)}`);
+  context.print(
+    `bound ${result.nats.toLocaleString('en')} nats per ${options.data ? 'input' : 'photo'}, task loss ${result.task.toFixed(3)}`,
+  );
   context.print(`${fitted.released}, ${details.steps} steps in ${result.seconds.toFixed(1)} s`);
 }
 
@@ -222,13 +224,16 @@ function commandLine(options: FitOptions): string {
   const name = (path: string): string => basename(resolve(path));
   const model = options.model === 'faceboxes' ? options.model : name(options.model);
   const defaults = DEFAULTS[options.transform];
+  const given = options.data
+    ? `--cut ${options.cut} --task ${options.task} --data ${options.data.map(name).join(' ')}`
+    : `--photos ${(options.photos ?? []).map(name).join(' ')}`;
   const shape =
     options.transform === 'bottleneck'
       ? `--encoder ${options.encoder ?? 'deep'} --channels ${options.channels ?? 8} ` +
         (options.adversary === undefined ? '' : `--adversary ${options.adversary} `)
       : '';
   return (
-    `scrim fit --model ${model} --alpha ${options.alpha} --photos ${options.photos.map(name).join(' ')} ` +
+    `scrim fit --model ${model} --alpha ${options.alpha} ${given} ` +
     `--transform ${options.transform} ${shape}--steps ${options.steps ?? defaults.steps} ` +
     `--batch ${options.batch ?? defaults.batch} --canvases ${options.canvases ?? defaults.canvases} ` +
     `--size ${options.size} --learning-rate ${options.learningRate ?? defaults.learningRate} --seed ${options.seed}`

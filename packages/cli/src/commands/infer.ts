@@ -1,13 +1,18 @@
-/** `scrim infer`: head and noise here, tail on a v2 server. Photos give faces; .npy inputs give the model's outputs. */
-import { mkdir, readFile } from 'node:fs/promises';
+/**
+ * `scrim infer`: head and noise here, tail on a v2 server. Photos give faces; .npy, .csv and .wav inputs give the model's
+ * outputs.
+ */
+import { mkdir } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
-import { expectType, ScrimError } from 'scrim';
+import { expectType } from 'scrim';
 import { type ConfidentialSession, createConfidentialSession, type PayloadFormat } from 'scrim/client';
 import { createNodeCrypto, createNodeEngine, readImage, writeFileAtomically, writeImage } from 'scrim/node';
+import { Graph } from 'scrim/onnx';
 import { drawBoxes } from 'scrim/vision';
 import { type ClientFlags, createClient } from '../client-flags.js';
 import type { CommandContext } from '../context.js';
-import { decodeNpy, encodeNpy } from '../npy.js';
+import { type InputRow, type InputShape, isInputFile, readInputs } from '../input-files.js';
+import { encodeNpy } from '../npy.js';
 import { type BundleFlags, openServable } from '../remote-bundle.js';
 import { formatBytes, formatTable } from '../table.js';
 
@@ -39,14 +44,20 @@ export async function infer(context: CommandContext, options: InferOptions, inpu
   context.onClose(() => session.close());
   if (options.out !== undefined) await mkdir(options.out, { recursive: true });
   await session.check({ signal: context.signal });
+  const shape = headInput(await bundle.read('trusted/head.onnx'));
   const rows: { input: string; sentBytes: number; [key: string]: unknown }[] = [];
   for (const input of inputs) {
-    const started = performance.now();
-    const isArray = extname(input).toLowerCase() === '.npy';
-    const answer = isArray
-      ? await inferArray(session, input, options, context.signal)
-      : await inferPhoto(session, input, options, context.signal);
-    rows.push({ input, ...answer, ms: Math.round(performance.now() - started) });
+    if (!isInputFile(input)) {
+      const started = performance.now();
+      const answer = await inferPhoto(session, input, options, context.signal);
+      rows.push({ input, ...answer, ms: Math.round(performance.now() - started) });
+      continue;
+    }
+    for await (const row of readInputs([input], shape)) {
+      const started = performance.now();
+      const answer = await inferRow(session, row, options, context.signal);
+      rows.push({ input: row.label, ...answer, ms: Math.round(performance.now() - started) });
+    }
   }
   if (options.json) {
     context.printJson({
@@ -72,6 +83,13 @@ export async function infer(context: CommandContext, options: InferOptions, inpu
   );
 }
 
+/** Name and shape of what the head takes. */
+function headInput(head: Uint8Array): InputShape {
+  const graph = Graph.decode(head);
+  const [name = ''] = graph.inputNames;
+  return { name, shape: graph.declaredType(name)?.shape ?? [] };
+}
+
 async function inferPhoto(
   session: ConfidentialSession,
   file: string,
@@ -94,23 +112,21 @@ async function inferPhoto(
   return { faces, sentBytes, picture };
 }
 
-async function inferArray(
+async function inferRow(
   session: ConfidentialSession,
-  file: string,
+  { label, tensor }: InputRow,
   { out }: InferOptions,
   signal: AbortSignal,
 ): Promise<{ outputs: Record<string, unknown>; sentBytes: number }> {
-  const bytes = await readFile(file).catch((error: unknown) => {
-    throw ScrimError.from(error, 'NOT_FOUND', `'${file}' can't be read`);
-  });
-  const { outputs, sentBytes } = await session.infer(decodeNpy(bytes), { signal });
+  const { outputs, sentBytes } = await session.infer(tensor, { signal });
   const shown: Record<string, unknown> = {};
-  for (const [name, tensor] of Object.entries(outputs)) {
-    const { shape, data } = expectType(tensor, 'float32', `output '${name}'`);
-    if (out === undefined) shown[name] = { shape, data: Array.from(data) };
+  for (const [name, value] of Object.entries(outputs)) {
+    const { shape, data } = value;
+    if (out === undefined) shown[name] = { shape, data: Array.from(data as ArrayLike<number | bigint>, Number) };
     else {
-      const target = join(out, `${basename(file, '.npy')}-${name.replace(/[^A-Za-z0-9_.-]/g, '_')}.npy`);
-      await writeFileAtomically(target, encodeNpy(expectType(tensor, 'float32', name)));
+      const title = `${label.replace(/\.(npy|csv|wav)/i, '')}-${name}`.replace(/[^A-Za-z0-9_.-]/g, '_');
+      const target = join(out, `${title}.npy`);
+      await writeFileAtomically(target, encodeNpy(expectType(value, 'float32', `output '${name}'`)));
       shown[name] = { shape, file: target };
     }
   }

@@ -32,6 +32,7 @@ export {
   ENCODER_KINDS,
   type EncoderKind,
 } from './fit/bottleneck-model.js';
+export { type ClassOutput, classOutputOf, decideClasses, toProbabilities } from './fit/class-output.js';
 export {
   createDiagonalFitter,
   type DiagonalFit,

@@ -22,7 +22,7 @@ export interface ActivationCache {
   /** Shape of one activation, without the batch dimension: [C, H, W], or [C] for vectors. */
   readonly shape: readonly number[];
   readonly activations: readonly Float32Array[];
-  /** Clean outputs by the tail's output name; shapes without the batch dimension. */
+  /** Clean float32 outputs by the tail's output name; shapes without the batch dimension. */
   readonly outputs: ReadonlyMap<
     string,
     { readonly shape: readonly number[]; readonly values: readonly Float32Array[] }
@@ -66,8 +66,16 @@ export async function cacheActivations(inputs: AsyncIterable<Tensor>, options: C
     const clean = await tail.run({ [cut]: activation });
     activations.push(...rows(expectType(activation, 'float32', `the activation '${cut}'`)));
     for (const [name, value] of Object.entries(clean)) {
+      // Labels and counts beside the probabilities teach nothing.
+      if (value.dtype !== 'float32') continue;
+      if (value.shape[0] !== activation.shape[0]) {
+        throw new ScrimError(
+          'UNSUPPORTED',
+          `the output '${name}' is [${value.shape.join(', ')}] for a batch of ${activation.shape[0]}: its first axis is not the batch`,
+        );
+      }
       const kept = outputs.get(name) ?? { shape: value.shape.slice(1), values: [] };
-      kept.values.push(...rows(expectType(value, 'float32', `the output '${name}'`)));
+      kept.values.push(...rows(expectType(value, 'float32', name)));
       outputs.set(name, kept);
     }
     options.onProgress?.(activations.length);

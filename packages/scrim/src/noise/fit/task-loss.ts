@@ -62,7 +62,7 @@ function teacherOf(cache: ActivationCache, output: string): Teacher {
   if (!found) {
     throw new ScrimError(
       'INVALID_ARGUMENT',
-      `the task names output '${output}', but the model has ${[...cache.outputs.keys()].join(', ')}`,
+      `the task names output '${output}', but the float32 outputs are ${[...cache.outputs.keys()].join(', ')}`,
     );
   }
   return found;
