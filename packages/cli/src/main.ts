@@ -10,6 +10,7 @@ import { clientFlags, payloadFlag } from './client-flags.js';
 import { type CommandContext, createContext } from './context.js';
 import { registerDataopsCommands } from './dataops/index.js';
 import { gatewayFlags } from './gateway-flags.js';
+import { ledgerFileFlags, ledgerPolicyFlags } from './ledger-flags.js';
 import { serveFlags } from './serve-options.js';
 
 /** A command. Commander has parsed the options; their types are the command's own. */
@@ -235,6 +236,41 @@ function buildProgram(context: CommandContext): Command {
     .addOption(json())
     .action(action(async () => (await import('./commands/sweep.js')).sweep));
 
+  program
+    .command('audit <bundles...>')
+    .description('what attackers get from releases of bundles: trained, tried and reported as a page and JSON')
+    .requiredOption('--data <dir...>', 'folders of photos: most to train attackers on, the rest to try them on')
+    .option('--people <dir>', 'a folder of photos for each person, none of them in --data: can they be recognised?')
+    .option('--labels <file>', 'CSV with a line file,<attribute>,… and one for each photo: can attributes be told?')
+    .option('--attacks <list>', 'attacks to run, separated by commas; default: all that the data allows')
+    .addOption(model())
+    .addOption(
+      new Option('--steps <n>', 'training steps of an attacker; below 5,000 a decoder is not trusted')
+        .default(6000)
+        .argParser(positiveInteger('--steps')),
+    )
+    .addOption(
+      new Option('--tried <n>', 'most photos of --data to try attackers on')
+        .default(100)
+        .argParser(positiveInteger('--tried')),
+    )
+    .option('--capacity <factor>', "multiplies the widths of attackers' decoders", Number, 1)
+    .addOption(
+      new Option('--picture-side <pixels>', 'longest side of what attackers rebuild')
+        .default(256)
+        .argParser(positiveInteger('--picture-side')),
+    )
+    .option('--embedder <file>', 'ONNX face recognition network; default: that of the npm package @vladmandic/face-api')
+    .option('--embedder-spec <json>', 'side, layout, preprocessing, margin, shift and similarity of --embedder')
+    .option('--seed <text>', 'seed of attackers and splits, not of any key', 'audit')
+    .option('--out <dir>', 'directory for index.html, report.json and finished parts', 'report')
+    .option('--record', 'write what was measured into the manifests of the bundles')
+    .addOption(size())
+    .addOption(threads())
+    .addOption(provider())
+    .addOption(json())
+    .action(action(async () => (await import('./commands/audit.js')).audit));
+
   const bench = program.command('bench').description('measure on this machine');
   bench
     .command('obfuscation')
@@ -375,6 +411,29 @@ function buildProgram(context: CommandContext): Command {
     .addOption(threads());
   for (const flag of [...gatewayFlags(), ...clientFlags('--upstream <url>')]) gateway.addOption(flag);
   gateway.action(action(async () => (await import('./commands/gateway.js')).gateway));
+
+  const ledger = program.command('ledger').description('what was released about whom, and how much may be');
+  const ledgerFile = (): Option[] => {
+    const [file, ...rest] = ledgerFileFlags();
+    return [(file as Option).makeOptionMandatory(), ...rest];
+  };
+  const show = ledger
+    .command('show')
+    .description('releases and nats by subject, the subjects as keyed hashes')
+    .option('--subject <name>', "this one alone; '-' reads the name from standard input");
+  for (const flag of [...ledgerFile(), json()]) show.addOption(flag);
+  show.action(action(async () => (await import('./commands/ledger.js')).ledgerShow));
+  const forget = ledger
+    .command('forget <subject>')
+    .description("delete all that is kept about a subject; '-' reads the name from standard input");
+  for (const flag of [...ledgerFile(), json()]) forget.addOption(flag);
+  forget.action(action(async () => (await import('./commands/ledger.js')).ledgerForget));
+  const policy = ledger
+    .command('policy')
+    .description('show the limits, or replace them')
+    .option('--unlimited', 'no limits: count only');
+  for (const flag of [...ledgerFile(), ...ledgerPolicyFlags(), json()]) policy.addOption(flag);
+  policy.action(action(async () => (await import('./commands/ledger.js')).ledgerPolicy));
   registerDataopsCommands(program, context);
   return program;
 }

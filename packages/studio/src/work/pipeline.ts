@@ -1,0 +1,301 @@
+/**
+ * The trusted side, whole, in a worker: photo -> head -> noise -> release -> request -> faces, and beside it what an
+ * attacker makes of the same release. `createConfidentialSession` is used as any page would use it; the only way out is
+ * `session.send`, and it takes a Release alone.
+ *
+ * The clean setting sends nothing: head and tail run here, and the attacker looks at the activation without noise.
+ */
+import { type Bundle, type Engine, float32, ScrimError, type Session, type Tensor } from 'scrim';
+import {
+  type ConfidentialSession,
+  createConfidentialSession,
+  createTritonClient,
+  type TritonClient,
+} from 'scrim/client';
+import { ssim } from 'scrim/metrics';
+import { releaseToTensor } from 'scrim/noise';
+import { createDetectionDecoder, type Detection, type DetectorSpec, drawTiles, type ResizePlan } from 'scrim/vision';
+import {
+  createInputReader,
+  createWebCrypto,
+  createWebEngine,
+  decodePhoto,
+  fetchBundle,
+  readImageTowards,
+  type WebInputReader,
+} from 'scrim/web';
+import type { CatalogueBundle } from '../catalogue.js';
+import { type Attacker, attackerKind, loadAttacker } from './attacker.js';
+import type { Guess, Inspection, OpenedPhoto, Order, Photo, Run, SentRequest } from './messages.js';
+import { shrinkBitmap, toBitmap, toUnitTensor } from './pictures.js';
+
+/** Score a face must reach: as `scrim detect`, halved with noise, which lowers scores throughout. */
+const CLEAN_SCORE = 0.5;
+const NOISY_SCORE = 0.25;
+const PREVIEW_SIDE = 1280;
+const SERVER_TIMEOUT_MS = 15_000;
+/** Sessions that stay loaded; each keeps a head of its own. */
+const KEPT_SETTINGS = 3;
+const HEAD = 'trusted/head.onnx';
+
+/** A bundle, ready to work. */
+interface Loaded {
+  readonly bundle: Bundle;
+  readonly detector: DetectorSpec;
+  readonly reader: WebInputReader;
+  session?: Promise<ConfidentialSession>;
+  clean?: Promise<{ readonly head: Session; readonly tail: Session }>;
+  attacker?: Promise<Attacker | undefined>;
+}
+
+interface CurrentPhoto {
+  readonly bitmap: ImageBitmap;
+  /** The clean model's input and answer, made when first wanted. */
+  clean?: Promise<{ readonly activation: Tensor<'float32'>; readonly faces: Detection[] }>;
+}
+
+/** What is told while something takes long. */
+type Progress = (text: string) => void;
+
+/** The worker's state and the three things it can do. */
+export class Pipeline {
+  readonly #crypto = createWebCrypto();
+  readonly #bundles = new Map<string, Promise<Loaded>>();
+  #engine: Promise<Engine> | undefined;
+  #client: TritonClient | undefined;
+  #request: SentRequest | undefined;
+  #photo: CurrentPhoto | undefined;
+
+  /** Decodes a photo, which stays here until the next one. */
+  async open(photo: Photo): Promise<OpenedPhoto> {
+    const bitmap = photo instanceof Blob ? await decodePhoto(photo) : photo;
+    this.#photo?.bitmap.close();
+    this.#photo = { bitmap };
+    return { width: bitmap.width, height: bitmap.height, preview: await shrinkBitmap(bitmap, PREVIEW_SIDE) };
+  }
+
+  /** Reads what a bundle says of itself. */
+  async inspect(entry: CatalogueBundle): Promise<Inspection> {
+    const { bundle } = await this.#load(entry);
+    const { manifest } = bundle;
+    return {
+      bundleId: entry.id,
+      hash: bundle.hash,
+      figures: manifest.results,
+      modelSource: manifest.model.source,
+      natsPerPosition: manifest.transform.natsPerPosition,
+      channels: manifest.transform.channels,
+      suppressedChannels: manifest.transform.suppressedChannels,
+      attacker: attackerKind(bundle),
+    };
+  }
+
+  /** One pass over the opened photo. */
+  async run(order: Extract<Order, { kind: 'run' }>, signal: AbortSignal, progress: Progress): Promise<Run> {
+    const photo = this.#photo;
+    if (!photo) throw new ScrimError('INVALID_ARGUMENT', 'there is no photo yet');
+    const started = performance.now();
+    const entry = order.setting === 'clean' ? order.reference : order.setting;
+    progress('Fetching the bundle and checking its hashes');
+    const loaded = await this.#load(entry);
+    progress('Starting the engine in this tab');
+    const engine = await this.#startEngine();
+    signal.throwIfAborted();
+    const readStarted = performance.now();
+    const { tensor: input, plan } = await loaded.reader.read(photo.bitmap);
+    const readMs = performance.now() - readStarted;
+    if (order.setting === 'clean') {
+      progress('Running the whole model in this tab');
+      const headStarted = performance.now();
+      const { activation, faces } = await this.#cleanAnswer(photo, loaded, engine);
+      const headMs = performance.now() - headStarted;
+      return {
+        settingId: 'clean',
+        faces,
+        cleanFaces: faces,
+        minScore: CLEAN_SCORE,
+        release: undefined,
+        guess: order.wholeStory ? await this.#guess(photo, loaded, engine, activation) : undefined,
+        timing: { readMs, headMs, noiseMs: 0, remoteMs: 0, totalMs: performance.now() - started },
+        engine: engine.description,
+      };
+    }
+    const session = await this.#session(loaded, entry, order.server, engine);
+    progress('Running head and noise in this tab');
+    let [headMs, noiseMs] = [0, 0];
+    const release = await session.trusted.release(input, {
+      transfer: true,
+      signal,
+      now: () => performance.now(),
+      onTiming: (timing) => {
+        headMs = timing.headMs;
+        noiseMs = timing.transformMs;
+      },
+    });
+    progress('Waiting for the server');
+    const remoteStarted = performance.now();
+    this.#request = undefined;
+    const answer = await session.send(release, { signal });
+    const request = this.#request;
+    const remoteMs = performance.now() - remoteStarted;
+    const faces = decodeFaces(loaded.detector, answer.outputs, plan, NOISY_SCORE);
+    const totalMs = performance.now() - started;
+    progress('Drawing what left, and what an attacker makes of it');
+    const activation = releaseToTensor(release, loaded.bundle.parameters);
+    const guess = order.wholeStory ? await this.#guess(photo, loaded, engine, activation) : undefined;
+    const clean = order.wholeStory ? await this.#cleanAnswer(photo, loaded, engine) : undefined;
+    return {
+      settingId: entry.id,
+      faces,
+      cleanFaces: clean?.faces,
+      minScore: NOISY_SCORE,
+      release: {
+        tiles: order.wholeStory ? await toBitmap(drawTiles(activation)) : undefined,
+        shape: release.shape,
+        channels: release.channels,
+        keyId: release.keyId,
+        sentBytes: answer.sentBytes,
+        receivedBytes: answer.receivedBytes,
+        request,
+      },
+      guess,
+      timing: { readMs, headMs, noiseMs, remoteMs, totalMs },
+      engine: engine.description,
+    };
+  }
+
+  #startEngine(): Promise<Engine> {
+    this.#engine ??= createWebEngine({ worker: false });
+    const starting = this.#engine;
+    // What failed once (a file that did not arrive) may succeed later.
+    starting.catch(() => {
+      if (this.#engine === starting) this.#engine = undefined;
+    });
+    return starting;
+  }
+
+  #load(entry: CatalogueBundle): Promise<Loaded> {
+    const known = this.#bundles.get(entry.id);
+    if (known) return known;
+    const loading = fetchBundle(`/bundles/${entry.id}`, { crypto: this.#crypto, expectedHash: entry.hash }).then(
+      (bundle): Loaded => {
+        const detector = bundle.manifest.model.detector as DetectorSpec | undefined;
+        if (!detector) throw new ScrimError('UNSUPPORTED', `the model of bundle '${entry.id}' finds no faces`);
+        return { bundle, detector, reader: createInputReader(detector) };
+      },
+    );
+    this.#bundles.set(entry.id, loading);
+    loading.catch(() => this.#bundles.delete(entry.id));
+    return loading;
+  }
+
+  async #session(loaded: Loaded, entry: CatalogueBundle, server: string, engine: Engine): Promise<ConfidentialSession> {
+    loaded.session ??= createConfidentialSession({
+      bundle: loaded.bundle,
+      client: this.#clientOf(server),
+      engine,
+      crypto: this.#crypto,
+      payload: entry.payload,
+      model: entry.remoteModel,
+    });
+    const opening = loaded.session;
+    opening.catch(() => delete loaded.session);
+    const session = await opening;
+    await this.#closeOldest(loaded);
+    return session;
+  }
+
+  /** Closes the sessions of all but the last few bundles used. */
+  async #closeOldest(used: Loaded): Promise<void> {
+    const all = await Promise.all([...this.#bundles.values()].map((loading) => loading.catch(() => undefined)));
+    const open = all.filter((loaded) => loaded?.session !== undefined && loaded !== used);
+    for (const loaded of open.slice(0, Math.max(0, open.length - KEPT_SETTINGS + 1))) {
+      const session = loaded?.session;
+      if (!loaded || !session) continue;
+      delete loaded.session;
+      await (await session).close();
+    }
+  }
+
+  /** A client that remembers the last inference as it was sent. */
+  #clientOf(server: string): TritonClient {
+    this.#client ??= createTritonClient({
+      url: server,
+      timeoutMs: SERVER_TIMEOUT_MS,
+      retry: { retries: 1 },
+      fetch: async (request) => {
+        if (request.url.endsWith('/infer')) this.#request = await recordRequest(request.clone());
+        return fetch(request);
+      },
+    });
+    return this.#client;
+  }
+
+  #cleanAnswer(
+    photo: CurrentPhoto,
+    loaded: Loaded,
+    engine: Engine,
+  ): Promise<{ readonly activation: Tensor<'float32'>; readonly faces: Detection[] }> {
+    photo.clean ??= (async () => {
+      const { bundle, detector, reader } = loaded;
+      loaded.clean ??= loadClean(bundle, engine);
+      const { head, tail } = await loaded.clean;
+      const { tensor, plan } = await reader.read(photo.bitmap);
+      const outputs = await head.run({ [bundle.manifest.model.input]: tensor }, { transfer: true });
+      const activation = Object.values(outputs)[0] as Tensor<'float32'>;
+      const answer = await tail.run({ [bundle.manifest.remote.input]: activation });
+      const named = Object.fromEntries(
+        bundle.manifest.remote.outputs.map(({ remote, model }) => [model, answer[remote] as Tensor]),
+      );
+      return { activation, faces: decodeFaces(detector, named, plan, CLEAN_SCORE) };
+    })();
+    const pending = photo.clean;
+    pending.catch(() => delete photo.clean);
+    return pending;
+  }
+
+  async #guess(
+    photo: CurrentPhoto,
+    loaded: Loaded,
+    engine: Engine,
+    activation: Tensor<'float32'>,
+  ): Promise<Guess | undefined> {
+    loaded.attacker ??= loadAttacker(loaded.bundle, engine);
+    const attacker = await loaded.attacker;
+    if (!attacker) return undefined;
+    const picture = await attacker.rebuild(activation);
+    const { width, height } = picture;
+    const seen = await readImageTowards(photo.bitmap, { width, height });
+    const original = toUnitTensor(seen, width, height);
+    const likeness = ssim(
+      float32([3, height, width], original.data),
+      float32([3, height, width], toUnitTensor(picture, width, height).data),
+      { dataRange: 1 },
+    );
+    return { picture: await toBitmap(picture), attacker: attacker.kind, likeness };
+  }
+}
+
+async function loadClean(bundle: Bundle, engine: Engine): Promise<{ head: Session; tail: Session }> {
+  const { base } = bundle.manifest.remote;
+  const head = await engine.load(await bundle.read(HEAD));
+  return { head, tail: await engine.load(await bundle.read(`remote/${base}/1/model.onnx`)) };
+}
+
+function decodeFaces(
+  detector: DetectorSpec,
+  outputs: Readonly<Record<string, Tensor>>,
+  plan: ResizePlan,
+  minScore: number,
+): Detection[] {
+  const [offsets, scores] = [outputs[detector.outputs.offsets], outputs[detector.outputs.scores]];
+  if (!offsets || !scores) throw new ScrimError('INVALID_DATA', "the answer lacks the detector's outputs");
+  return createDetectionDecoder(detector).decode(offsets, scores, [plan], { minScore })[0] ?? [];
+}
+
+async function recordRequest(request: Request): Promise<SentRequest> {
+  const body = await request.arrayBuffer();
+  const jsonBytes = Number(request.headers.get('inference-header-content-length') ?? body.byteLength);
+  const json = new TextDecoder().decode(new Uint8Array(body, 0, Math.min(jsonBytes, body.byteLength)));
+  return { method: request.method, url: request.url, headers: [...request.headers], json, body, jsonBytes };
+}
