@@ -1,6 +1,7 @@
 /** Flags of `scrim gateway` for the side that listens. */
 import { Option } from 'commander';
 import { ScrimError } from 'scrim';
+import { ledgerFileFlags, ledgerPolicyFlags } from './ledger-flags.js';
 
 /** Options of the side that listens. */
 export function gatewayFlags(): Option[] {
@@ -29,6 +30,16 @@ export function gatewayFlags(): Option[] {
       'at least 32 secret bytes: the same image then gets the same noise, so that asking again tells nothing new',
     ),
     new Option('--no-release-counts', 'do not count releases of the same image'),
+    ...ledgerFileFlags(),
+    new Option(
+      '--subject-header <name>',
+      'HTTP header, or request parameter, that says whom a request is about',
+    ).default('X-Scrim-Subject'),
+    ...ledgerPolicyFlags(),
+    new Option(
+      '--raise-to <bundle[=model]...>',
+      'bundles of rising alpha to go on with when nats run out, each with its remote model',
+    ),
     new Option('--concurrency <n>', 'requests that may be under way upstream').default(4).argParser(Number),
   ];
 }

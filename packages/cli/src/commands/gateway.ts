@@ -1,14 +1,28 @@
 /** `scrim gateway`: existing v2 clients on one side, a v2 server that sees releases alone on the other. */
 import { readFile } from 'node:fs/promises';
-import { ScrimError } from 'scrim';
-import { createConfidentialSession, type PayloadFormat } from 'scrim/client';
-import { createGateway, createNodeCrypto, createNodeEngine, listenGrpc, listenHttp } from 'scrim/node';
+import { type Bundle, ScrimError } from 'scrim';
+import {
+  type ConfidentialSession,
+  type ConfidentialSessionOptions,
+  createConfidentialSession,
+  type PayloadFormat,
+} from 'scrim/client';
+import {
+  createGateway,
+  createNodeCrypto,
+  createNodeEngine,
+  type GatewayLedgerOptions,
+  listenGrpc,
+  listenHttp,
+  openLedger,
+} from 'scrim/node';
 import { type ClientFlags, createClient } from '../client-flags.js';
 import type { CommandContext } from '../context.js';
+import { type LedgerFlags, policyOf } from '../ledger-flags.js';
 import { type BundleFlags, openServable } from '../remote-bundle.js';
 import { formatTable } from '../table.js';
 
-interface GatewayFlags extends Omit<ClientFlags, 'url'>, BundleFlags {
+interface GatewayFlags extends Omit<ClientFlags, 'url'>, BundleFlags, LedgerFlags {
   readonly upstream: string;
   readonly payload: PayloadFormat;
   readonly remoteModel?: string;
@@ -23,6 +37,8 @@ interface GatewayFlags extends Omit<ClientFlags, 'url'>, BundleFlags {
   readonly clientTokens?: string;
   readonly repeatableSecret?: string;
   readonly releaseCounts: boolean;
+  readonly subjectHeader: string;
+  readonly raiseTo?: readonly string[];
   readonly size: number;
   readonly concurrency: number;
   readonly threads?: number;
@@ -38,13 +54,11 @@ export async function gateway(context: CommandContext, flags: GatewayFlags): Pro
   context.onClose(() => upstream.close());
   const engine = await createNodeEngine(flags.threads === undefined ? {} : { threads: flags.threads });
   context.onClose(() => engine.close());
-  const session = await createConfidentialSession({
-    bundle,
+  const common: Omit<ConfidentialSessionOptions, 'bundle'> = {
     client: upstream,
     engine,
     crypto: createNodeCrypto(),
     payload: flags.payload,
-    ...(flags.remoteModel === undefined ? {} : { model: flags.remoteModel }),
     ...(flags.repeatableSecret === undefined
       ? {}
       : {
@@ -53,8 +67,18 @@ export async function gateway(context: CommandContext, flags: GatewayFlags): Pro
             secret: await readInput('--repeatable-secret', flags.repeatableSecret),
           },
         }),
-  });
-  context.onClose(() => session.close());
+  };
+  const openSession = async (of: Bundle, model: string | undefined): Promise<ConfidentialSession> => {
+    const opened = await createConfidentialSession({
+      ...common,
+      bundle: of,
+      ...(model === undefined ? {} : { model }),
+    });
+    context.onClose(() => opened.close());
+    return opened;
+  };
+  const session = await openSession(bundle, flags.remoteModel);
+  const ledger = await openGatewayLedger(context, flags, openSession);
   const running = await createGateway({
     bundle,
     session,
@@ -63,6 +87,7 @@ export async function gateway(context: CommandContext, flags: GatewayFlags): Pro
     concurrency: flags.concurrency,
     countReleases: flags.releaseCounts,
     version: context.version,
+    ...(ledger ? { ledger } : {}),
     ...(flags.name === undefined ? {} : { name: flags.name }),
   });
   context.onClose(() => running.close());
@@ -82,6 +107,34 @@ export async function gateway(context: CommandContext, flags: GatewayFlags): Pro
       ),
     );
   }
+}
+
+/** The ledger with the policy of the flags, and a session for each bundle of higher alpha. */
+async function openGatewayLedger(
+  context: CommandContext,
+  flags: GatewayFlags,
+  openSession: (bundle: Bundle, model: string | undefined) => Promise<ConfidentialSession>,
+): Promise<GatewayLedgerOptions | undefined> {
+  const policy = policyOf(flags);
+  if (flags.ledger === undefined) {
+    if (!policy && flags.raiseTo === undefined) return undefined;
+    throw new ScrimError('INVALID_ARGUMENT', '--max-releases, --max-nats, --period and --raise-to need a --ledger');
+  }
+  const store = await openLedger({
+    file: flags.ledger,
+    ...(flags.ledgerSecret === undefined ? {} : { secretFile: flags.ledgerSecret }),
+  });
+  context.onClose(() => store.close());
+  if (policy) store.setPolicy(policy);
+  const raiseTo: { bundle: Bundle; session: ConfidentialSession }[] = [];
+  for (const entry of flags.raiseTo ?? []) {
+    const at = entry.lastIndexOf('=');
+    const [directory, model] = at < 0 ? [entry, undefined] : [entry.slice(0, at), entry.slice(at + 1)];
+    const bundle = await openServable({ ...flags, bundle: directory });
+    raiseTo.push({ bundle, session: await openSession(bundle, model) });
+  }
+  context.remark(`ledger   ${flags.ledger}, subjects from '${flags.subjectHeader}'`);
+  return { ledger: store, subjectHeader: flags.subjectHeader, raiseTo };
 }
 
 async function listen(

@@ -4,6 +4,7 @@ import { type Bundle, encodeBundle, loadBundle } from '../bundle/bundle.js';
 import { PAYLOAD_FORMATS, type PayloadFormat } from '../bundle/payload-format.js';
 import { exportRepository } from '../bundle/remote-repository.js';
 import type { Engine } from '../engine/engine.js';
+import { ScrimError } from '../errors.js';
 import { createNodeCrypto } from '../node/node-crypto.js';
 import { createNodeEngine } from '../node/ort-engine.js';
 import { createDiagonalTransform, type DiagonalParameters } from '../noise/diagonal.js';
@@ -12,9 +13,11 @@ import { createNoiser, createReplayNoiser, type Release, releaseToTensor } from 
 import { Graph } from '../onnx/index.js';
 import { createInferenceServer, type InferenceServer, MemoryRepository } from '../server/index.js';
 import { float32, type Tensor } from '../tensor.js';
-import { createConfidentialSession } from './confidential-session.js';
+import { type ConfidentialSession, createConfidentialSession } from './confidential-session.js';
+import { createEscalatingSession } from './escalating-session.js';
 import { createTritonClient } from './http-client.js';
 import { createLocalTail } from './local-tail.js';
+import { type ReleaseCharge, type ReleaseLedger, releaseNats } from './release-ledger.js';
 
 const crypto = createNodeCrypto();
 const CHANNELS = 8;
@@ -27,7 +30,7 @@ let server: InferenceServer;
 let sent: Buffer[] = [];
 
 /** A strided convolution as head, a weighted sum as tail; two channels suppressed. */
-async function makeBundle(): Promise<Bundle> {
+async function makeBundle(noise = 1): Promise<Bundle> {
   const head = Graph.create();
   head.addInput('image', 'float32', ['N', 3, 'H', 'W']);
   const kernel = Float32Array.from({ length: CHANNELS * 3 * 4 }, () => 2 * random.uniform() - 1);
@@ -51,7 +54,7 @@ async function makeBundle(): Promise<Bundle> {
     shape: [CHANNELS],
     gain,
     mean: draw(0.1, 0.4),
-    sigma: draw(0.2, 0.4),
+    sigma: draw(0.2 * noise, 0.4 * noise),
     clipLow: new Float32Array(CHANNELS),
     clipHigh: draw(3, 5),
     variance: draw(0.5, 1),
@@ -291,6 +294,68 @@ describe('a confidential session', () => {
     };
     expect(new Set(await digest({ mode: 'repeatable', secret: new Uint8Array(32).fill(7) })).size).toBe(1);
     expect(new Set(await digest()).size).toBe(2);
+  });
+});
+
+describe('a session with a ledger', () => {
+  /** Allows `most` nats for each subject. */
+  function createLedger(most: number): ReleaseLedger & { readonly charges: ReleaseCharge[] } {
+    const charges: ReleaseCharge[] = [];
+    return {
+      charges,
+      charge: (wanted) => {
+        for (const one of wanted) {
+          const spent = charges
+            .filter(({ subject }) => subject === one.subject)
+            .reduce((sum, { nats }) => sum + nats, 0);
+          if (spent + one.nats > most) {
+            throw new ScrimError('RESOURCE_EXHAUSTED', 'the budget is spent', { details: { limit: 'nats' } });
+          }
+          charges.push(one);
+        }
+      },
+    };
+  }
+
+  it('charges each release before it sends it, and sends nothing that is refused or has no subject', async () => {
+    const nats = releaseNats(bundle, (SIZE / 2) ** 2);
+    const ledger = createLedger(1.5 * nats);
+    const session = await createConfidentialSession({ bundle, client, engine, crypto, ledger });
+    await session.check();
+    const answer = await session.infer(picture(), { subject: 'the subject ann' });
+    const charge = { nats: expect.closeTo(nats, 9), bundleHash: bundle.hash, alpha: 0.8, keyId: answer.keyId };
+    expect(ledger.charges).toEqual([{ subject: 'the subject ann', ...charge }]);
+    expect(Buffer.concat(sent).includes('the subject ann')).toBe(false);
+    sent = [];
+    const again = session.infer(picture(), { subject: 'the subject ann' });
+    await expect(again).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
+    await expect(session.infer(picture())).rejects.toThrow(/without a subject/);
+    await expect(session.send(await session.trusted.release(picture()))).rejects.toThrow(/without a subject/);
+    expect(sent).toEqual([]);
+    await session.infer(picture(), { subject: 'bob' });
+    await session.close();
+  });
+
+  it('goes on with the next bundle when nats run out', async () => {
+    const careful = await makeBundle(10);
+    const [plain, less] = [bundle, careful].map((of) => releaseNats(of, (SIZE / 2) ** 2)) as [number, number];
+    expect(less).toBeLessThan(plain / 10);
+    const ledger = createLedger(plain + 1.5 * less);
+    const sessions: ConfidentialSession[] = [];
+    // One remote model serves both: the plain tail knows nothing of the noise, and fp32 leaves no channel out.
+    for (const of of [bundle, careful]) {
+      sessions.push(await createConfidentialSession({ bundle: of, client, engine, crypto, ledger, payload: 'fp32' }));
+    }
+    const session = createEscalatingSession(sessions);
+    await session.check();
+    for (let call = 0; call < 2; call++) await session.infer(picture(), { subject: 'ann' });
+    expect(ledger.charges.map(({ bundleHash }) => bundleHash)).toEqual([bundle.hash, careful.hash]);
+    await expect(session.infer(picture(), { subject: 'ann' })).rejects.toMatchObject({ code: 'RESOURCE_EXHAUSTED' });
+    const release = await (sessions[1] as ConfidentialSession).trusted.release(picture());
+    await session.send(release, { subject: 'bob' });
+    expect(ledger.charges.at(-1)).toMatchObject({ subject: 'bob', bundleHash: careful.hash });
+    await session.close();
+    expect(() => createEscalatingSession([])).toThrow(/at least one/);
   });
 });
 

@@ -25,6 +25,7 @@ import {
   planResize,
   type ResizeMode,
 } from '../vision/index.js';
+import { chargeRelease, type ReleaseLedger } from './release-ledger.js';
 import type { CallOptions, TritonClient } from './triton-client.js';
 import { createTrustedHalf, type TrustedHalf } from './trusted-half.js';
 
@@ -48,12 +49,16 @@ export interface ConfidentialSessionOptions {
    * lists the extension 'binary_tensor_data', else as JSON, which 'fp16' has no form for.
    */
   readonly binary?: boolean;
+  /** Counts releases by subject before they leave; every call then needs a subject. */
+  readonly ledger?: ReleaseLedger;
 }
 
 /** Options of one inference. */
 export interface SessionCallOptions extends CallOptions {
   /** Bytes that are the same exactly if the input is the same, for repeatable noise; default: the input's own. */
   readonly canonicalInput?: Uint8Array;
+  /** Who or what the input is about, for the session's ledger. */
+  readonly subject?: string;
 }
 
 /** What came back for one release. */
@@ -84,7 +89,8 @@ export interface ConfidentialSession {
   /**
    * Head, noise, remote tail: one input of the model in, the model's outputs out.
    * @param input float32 with batch dimension 1, alone or by the name of the model's input
-   * @throws ScrimError INVALID_ARGUMENT for anything else; NOISE_FAILED, and nothing is sent; as the client
+   * @throws ScrimError INVALID_ARGUMENT for anything else; NOISE_FAILED, and RESOURCE_EXHAUSTED from the ledger, and
+   * nothing is sent; as the client
    */
   infer(input: Tensor | Readonly<Record<string, Tensor>>, options?: SessionCallOptions): Promise<SessionAnswer>;
   /** Finds faces in a picture. @throws ScrimError UNSUPPORTED if the bundle's model is no detector; as `infer` */
@@ -97,14 +103,14 @@ export interface ConfidentialSession {
    * @throws ScrimError INVALID_ARGUMENT for anything else, an object that only looks like a release included; nothing is
    * sent then
    */
-  send(release: Release, options?: CallOptions): Promise<SessionAnswer>;
+  send(release: Release, options?: CallOptions & { readonly subject?: string }): Promise<SessionAnswer>;
   /** Forgets the keys and frees the head. The client stays open: it belongs to the caller. */
   close(): Promise<void>;
 }
 
 /** Loads head and noise. @throws ScrimError INVALID_BUNDLE if the bundle is incomplete or was changed */
 export async function createConfidentialSession(options: ConfidentialSessionOptions): Promise<ConfidentialSession> {
-  const { bundle, client, engine, crypto, payload = 'fp16', noise, version } = options;
+  const { bundle, client, engine, crypto, payload = 'fp16', noise, version, ledger } = options;
   assertArgument(
     Object.hasOwn(PAYLOAD_DTYPES, payload),
     `payload is '${String(payload)}', which is no form of a release`,
@@ -146,7 +152,7 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
     return outcome;
   };
 
-  const send = async (release: Release, callOptions: CallOptions = {}): Promise<SessionAnswer> => {
+  const send: ConfidentialSession['send'] = async (release, { subject, ...callOptions } = {}) => {
     assertArgument(Release.isRelease(release), 'what is to be sent is no Release: only what a noiser made leaves');
     assertArgument(
       release.bundleHash === bundle.hash,
@@ -154,6 +160,7 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
     );
     const tensor = encodePayload(release, payload, plan, parameters);
     await check(callOptions);
+    if (ledger) await chargeRelease(ledger, bundle, release, subject);
     let size = { sentBytes: 0, receivedBytes: 0 };
     const response = await client.infer(
       {
@@ -181,12 +188,12 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
     return { outputs, ...size, keyId: release.keyId };
   };
 
-  const infer: ConfidentialSession['infer'] = async (input, { canonicalInput, ...callOptions } = {}) => {
+  const infer: ConfidentialSession['infer'] = async (input, { canonicalInput, subject, ...callOptions } = {}) => {
     const release = await trusted.release(inputOf(input, manifest.model.input), {
       ...(canonicalInput === undefined ? {} : { canonicalInput }),
       ...(callOptions.signal === undefined ? {} : { signal: callOptions.signal }),
     });
-    return send(release, callOptions);
+    return send(release, { ...callOptions, ...(subject === undefined ? {} : { subject }) });
   };
 
   return {

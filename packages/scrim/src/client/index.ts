@@ -19,6 +19,7 @@ export type {
   ServerMetadata,
 } from '../protocol/index.js';
 export * from './confidential-session.js';
+export { createEscalatingSession } from './escalating-session.js';
 export { createTritonClient, type TritonClientOptions } from './http-client.js';
 export {
   createFetchTransport,
@@ -27,5 +28,6 @@ export {
   type TransportRequest,
   type TransportResponse,
 } from './http-transport.js';
+export { type ReleaseCharge, type ReleaseLedger, releaseNats } from './release-ledger.js';
 export type { RetryClock, RetryPolicy } from './retry.js';
 export type * from './triton-client.js';

@@ -1,8 +1,12 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Bundle, encodeBundle, loadBundle } from '../bundle/bundle.js';
 import { exportRepository } from '../bundle/remote-repository.js';
 import { type ConfidentialSession, createConfidentialSession } from '../client/confidential-session.js';
 import { createTritonClient } from '../client/http-client.js';
+import { releaseNats } from '../client/release-ledger.js';
 import type { TritonClient } from '../client/triton-client.js';
 import type { Engine } from '../engine/engine.js';
 import { Graph } from '../onnx/index.js';
@@ -15,6 +19,7 @@ import { createGrpcClient } from './grpc-client.js';
 import { listenGrpc } from './grpc-server.js';
 import { listenHttp } from './http-listener.js';
 import { encodePng } from './images.js';
+import { openLedger } from './ledger-store.js';
 import { createNodeCrypto } from './node-crypto.js';
 import { openConfidentialSession } from './open-session.js';
 import { createNodeEngine } from './ort-engine.js';
@@ -32,7 +37,7 @@ let remoteIsUp = true;
 let sentUpstream = Buffer.alloc(0);
 
 /** Head: a strided pool; noise so small that the answer shows which image it was; tail: twice the mean of each channel. */
-async function makeBundle(): Promise<Bundle> {
+async function makeBundle({ alpha = 0.5, sigma = 0.01 } = {}): Promise<Bundle> {
   const head = Graph.create();
   head.addInput('image', 'float32', ['N', 3, 'H', 'W']);
   head.add('AveragePool', ['image'], { kernel_shape: [8, 8], strides: [8, 8] }, { outputs: ['cut'] });
@@ -54,7 +59,7 @@ async function makeBundle(): Promise<Bundle> {
         shape: [3],
         gain: of(1),
         mean: of(0),
-        sigma: of(0.01),
+        sigma: of(sigma),
         clipLow: of(-1),
         clipHigh: of(1),
         variance: of(1),
@@ -62,7 +67,7 @@ async function makeBundle(): Promise<Bundle> {
       manifest: {
         createdAt: '2026-01-01T00:00:00.000Z',
         createdBy: 'test',
-        alpha: 0.5,
+        alpha,
         model: {
           name: 'face_detection',
           source: 'test',
@@ -216,6 +221,56 @@ describe('the gateway', () => {
     expect(Math.abs((first as number) - 0.8)).toBeLessThan(0.02);
     await grpc.close();
     await listener.close(500);
+  });
+
+  it('keeps a ledger by subject, raises alpha when nats run out, and refuses what it does not allow', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'scrim-gateway-'));
+    const ledger = await openLedger({ file: join(folder, 'releases.db') });
+    const careful = await makeBundle({ alpha: 0.9, sigma: 0.2 });
+    const raised = await createConfidentialSession({ bundle: careful, client: upstream, engine, crypto });
+    const guarded = await createGateway({
+      bundle,
+      session,
+      upstream,
+      resize: { kind: 'stretch', width: SIDE, height: SIDE },
+      ledger: { ledger, subjectHeader: 'X-Subject', raiseTo: [{ bundle: careful, session: raised }] },
+    });
+    const ask = async (subject: string | undefined, parameters?: Record<string, string>): Promise<number> => {
+      const asking = createTritonClient({
+        url: 'http://gateway.test',
+        retry: { retries: 0 },
+        fetch: (request) => {
+          const headers = new Headers(request.headers);
+          if (subject !== undefined) headers.set('x-subject', subject);
+          return guarded.handle(new Request(request, { headers }));
+        },
+      });
+      const { outputs } = await asking.infer({
+        modelName: 'face_detection',
+        inputs: [{ name: 'image', tensor: pictureOf(0.25) }],
+        outputs: [{ name: 'loc' }],
+        ...(parameters ? { parameters } : {}),
+      });
+      expect(outputs.map(({ name }) => name)).toEqual(['loc']);
+      const [first] = outputs.map(({ tensor }) => (tensor.data as Float32Array)[0] as number);
+      return first as number;
+    };
+    const positions = (SIDE / 8) ** 2;
+    const [plain, less] = [releaseNats(bundle, positions), releaseNats(careful, positions)];
+    expect(less).toBeLessThan(plain);
+    ledger.setPolicy({ maxNats: plain + 1.5 * less });
+    for (let call = 0; call < 2; call++) expect(Math.abs((await ask('ann')) - 0.5)).toBeLessThan(0.1);
+    expect(ledger.report('ann')).toMatchObject([{ releases: 2, nats: expect.closeTo(plain + less, 6) }]);
+    sentUpstream = Buffer.alloc(0);
+    await expect(ask('ann')).rejects.toThrow(/budget of .* nothing was sent/);
+    await expect(ask(undefined)).rejects.toThrow(/no header or parameter 'X-Subject'/);
+    expect(sentUpstream).toHaveLength(0);
+    await ask(undefined, { 'x-subject': 'bob' });
+    expect(ledger.report('bob')).toHaveLength(1);
+    await guarded.close();
+    await raised.close();
+    ledger.close();
+    await rm(folder, { recursive: true });
   });
 
   it('is not ready and says UNAVAILABLE while the remote server is away', async () => {

@@ -27,6 +27,7 @@ import { createInferenceServer, type InferenceServer } from '../server/inference
 import { MemoryRepository } from '../server/model-repository.js';
 import { type DataType, expectType, float32, type Tensor } from '../tensor.js';
 import { DEFAULT_RESIZE, type DetectorSpec, type ResizeMode } from '../vision/index.js';
+import { createGatewayBudget, type GatewayLedgerOptions } from './gateway-ledger.js';
 import { createInputReader } from './vision-input.js';
 
 /** What a gateway is made of. */
@@ -44,6 +45,8 @@ export interface GatewayOptions {
   readonly concurrency?: number;
   /** Counts releases of the same image for each client; default true. */
   readonly countReleases?: boolean;
+  /** Counts releases by subject in a ledger, before they leave; default: none. */
+  readonly ledger?: GatewayLedgerOptions;
   readonly limits?: Limits;
   readonly version?: string;
 }
@@ -120,17 +123,45 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
 
   const reader = manifest.model.detector && createInputReader(manifest.model.detector as DetectorSpec, resize);
   const counter = createReleaseCounter();
+  const budget = options.ledger && (await createGatewayBudget(bundle, options.ledger));
+  // Bundles of higher alpha bypass the queue: they serve those few whose budget runs out.
+  const raised = (options.ledger?.raiseTo ?? []).map((rung) => confidentialRun(rung.session, types));
   const input = manifest.model.input;
 
+  /** Charges the subject, then lets the bundle run that its budget allows. */
+  const inferWithin = async (
+    header: string | null | undefined,
+    request: InferRequest,
+    inferOptions?: { readonly signal?: AbortSignal },
+  ): Promise<InferResponse> => {
+    const [only] = request.inputs;
+    if (!budget || request.modelName !== name || only?.name !== input) return inner.infer(request, inferOptions);
+    const tensor = expectType(only.tensor as Tensor, 'float32', `input '${input}'`);
+    const samples = tensor.shape[0] ?? 0;
+    assertArgument(samples <= MAX_BATCH, `input '${input}' holds ${samples} samples, expected 1 to ${MAX_BATCH}`);
+    const run = raised[(await budget.charge(header, request, tensor.shape)) - 1];
+    if (!run) return inner.infer(request, inferOptions);
+    const outputs = await run({ [input]: tensor }, inferOptions);
+    const asked = request.outputs?.map((output) => output.name) ?? [];
+    return {
+      modelName: name,
+      modelVersion: '1',
+      ...(request.id === undefined ? {} : { id: request.id }),
+      outputs: types.outputs
+        .filter((output) => asked.length === 0 || asked.includes(output.name))
+        .map((output) => ({ name: output.name, tensor: outputs[output.name] as Tensor })),
+    };
+  };
   const inferFor = async (
     client: string,
+    subject: string | null | undefined,
     request: InferRequest,
     inferOptions?: { readonly signal?: AbortSignal },
   ): Promise<InferResponse> => {
     const [only] = request.inputs;
     const tensor = request.modelName === name && only?.name === input ? only.tensor : undefined;
     if (countReleases && tensor) counter.count(client, samplesOf(tensor));
-    if (only === undefined || tensor?.dtype !== 'bytes') return inner.infer(request, inferOptions);
+    if (only === undefined || tensor?.dtype !== 'bytes') return inferWithin(subject, request, inferOptions);
     if (!reader) throw new ScrimError('UNSUPPORTED', `'${name}' takes no encoded images: send its input tensor`);
     assertArgument(
       tensor.data.length >= 1 && tensor.data.length <= MAX_BATCH,
@@ -139,9 +170,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const tensors = await Promise.all(
       (tensor.data as Uint8Array[]).map(async (file) => (await reader.read(file)).tensor),
     );
-    return inner.infer({ ...request, inputs: [{ ...only, tensor: concat(tensors) }] }, inferOptions);
+    return inferWithin(subject, { ...request, inputs: [{ ...only, tensor: concat(tensors) }] }, inferOptions);
   };
-  const serverFor = (client: string): InferenceServer => {
+  const serverFor = (client: string, subject?: string | null): InferenceServer => {
     const server: InferenceServer = {
       limits: inner.limits,
       start: () => inner.start(),
@@ -152,7 +183,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       modelMetadata: (model, version) => inner.modelMetadata(model, version),
       modelConfig: (model, version) => inner.modelConfig(model, version),
       statistics: (model, version) => inner.statistics(model, version),
-      infer: (request, inferOptions) => inferFor(client, request, inferOptions),
+      infer: (request, inferOptions) => inferFor(client, subject, request, inferOptions),
       index: (readyOnly) => inner.index(readyOnly),
       load: (model, request) => inner.load(model, request),
       unload: (model) => inner.unload(model),
@@ -165,12 +196,22 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     };
     return server;
   };
+  const subjectOf = (read: (header: string) => string | null | undefined): string | null | undefined =>
+    options.ledger && read(options.ledger.subjectHeader.toLowerCase());
   const clientOf = (authorization: string | null | undefined): string =>
     authorization ? counter.nameOf(authorization) : 'anonymous';
   return {
     server: serverFor('grpc'),
-    answer: (call) => serverFor(clientOf(call.header('authorization'))).answer(call),
-    handle: (request) => serverFor(clientOf(request.headers.get('authorization'))).handle(request),
+    answer: (call) =>
+      serverFor(
+        clientOf(call.header('authorization')),
+        subjectOf((header) => call.header(header)),
+      ).answer(call),
+    handle: (request) =>
+      serverFor(
+        clientOf(request.headers.get('authorization')),
+        subjectOf((header) => request.headers.get(header)),
+      ).handle(request),
     report: () => counter.report(),
     close: async () => {
       clearInterval(timer);
@@ -204,9 +245,9 @@ async function typesOf(bundle: Bundle, session: ConfidentialSession, upstream: T
   };
 }
 
-/** An engine whose only graph is the session. */
-function sessionEngine(confidential: ConfidentialSession, { inputs, outputs }: ModelTypes): Engine {
-  const run = async (feeds: NamedTensors, { signal }: RunOptions = {}): Promise<Record<string, Tensor>> => {
+/** Sends each sample of a batch through the session and joins the answers. */
+function confidentialRun(confidential: ConfidentialSession, { inputs, outputs }: ModelTypes): Session['run'] {
+  return async (feeds: NamedTensors, { signal }: RunOptions = {}): Promise<Record<string, Tensor>> => {
     const input = expectType(feeds[inputs[0]?.name ?? ''] as Tensor, 'float32', 'the input');
     const [samples = 0, ...rest] = input.shape;
     const size = input.data.length / Math.max(1, samples);
@@ -222,7 +263,11 @@ function sessionEngine(confidential: ConfidentialSession, { inputs, outputs }: M
     for (const { name } of outputs) joined[name] = concat(answers.map((answer) => answer.outputs[name] as Tensor));
     return joined;
   };
-  const session: Session = { inputs, outputs, run, close: async () => {} };
+}
+
+/** An engine whose only graph is the session. */
+function sessionEngine(confidential: ConfidentialSession, types: ModelTypes): Engine {
+  const session: Session = { ...types, run: confidentialRun(confidential, types), close: async () => {} };
   return {
     description: 'confidential session',
     executionProvider: 'remote',

@@ -11,6 +11,7 @@ import {
   type SessionCallOptions,
 } from '../client/confidential-session.js';
 import { createTritonClient } from '../client/http-client.js';
+import type { ReleaseLedger } from '../client/release-ledger.js';
 import type { NoiserMode } from '../noise/release.js';
 import type { PixelSource, ResizeMode } from '../vision/index.js';
 import { openBundle } from './bundle-files.js';
@@ -36,6 +37,8 @@ export interface OpenSessionOptions {
   readonly tls?: ClientTls;
   /** Milliseconds a call may take. Default 60,000. */
   readonly timeoutMs?: number;
+  /** Counts releases by subject before they leave; every call then needs a subject. It belongs to the caller. */
+  readonly ledger?: ReleaseLedger;
   /** Threads of the head. Default: all of the machine's. */
   readonly threads?: number;
 }
@@ -54,7 +57,7 @@ export interface NodeConfidentialSession extends Omit<ConfidentialSession, 'dete
  * @throws ScrimError NOT_FOUND or INVALID_BUNDLE for the bundle, UNAVAILABLE if the server can't be reached
  */
 export async function openConfidentialSession(options: OpenSessionOptions): Promise<NodeConfidentialSession> {
-  const { url, tls, bearerToken, timeoutMs, threads, payload, noise, model, binary } = options;
+  const { url, tls, bearerToken, timeoutMs, threads, payload, noise, model, binary, ledger } = options;
   const bundle = typeof options.bundle === 'string' ? await openBundle(options.bundle) : options.bundle;
   const common = {
     url,
@@ -77,6 +80,7 @@ export async function openConfidentialSession(options: OpenSessionOptions): Prom
       crypto: createNodeCrypto(),
       ...(payload ? { payload } : {}),
       ...(noise ? { noise } : {}),
+      ...(ledger ? { ledger } : {}),
       ...(model === undefined ? {} : { model }),
       ...(binary === undefined ? {} : { binary }),
     });
