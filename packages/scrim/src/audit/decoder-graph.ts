@@ -15,6 +15,7 @@ import type { Graph } from '../onnx/index.js';
 import { float32, scalar } from '../tensor.js';
 import type { AttackData } from './attack.js';
 import type { RemoteFeature } from './decoder-features.js';
+import { addSampleSums } from './sample-sums.js';
 
 /** Names of what a decoder's graph is fed. */
 export const DECODER_RELEASE = 'release';
@@ -223,7 +224,7 @@ export function addDecoderLoss(
 ): string {
   graph.addInput('target', 'float32', [batch, 3, size.height, size.width]);
   const difference = graph.add('Sub', [picture, 'target']);
-  const mse = graph.add('ReduceMean', [graph.add('Mul', [difference, difference])], { keepdims: 0 });
+  const mse = addMean(graph, graph.add('Mul', [difference, difference]), [batch, 3, size.height, size.width]);
   const weighted = (value: string, weight: number): string =>
     graph.add('Mul', [value, graph.addInitializer('decoder_weight', scalar(weight))]);
   const grey = weighted(mse, (255 / 128) ** 2);
@@ -272,5 +273,12 @@ function addSsim(
   const c2 = graph.addInitializer('ssim_c2', scalar(0.03 ** 2));
   const numerator = multiply(add(multiply(product, two), c1), add(multiply(covariance, two), c2));
   const denominator = multiply(add(squares, c1), add(variances, c2));
-  return graph.add('ReduceMean', [graph.add('Div', [numerator, denominator])], { keepdims: 0 });
+  const inner = [batch * 3, size.height - WINDOW + 1, size.width - WINDOW + 1];
+  return addMean(graph, graph.add('Div', [numerator, denominator]), inner);
+}
+
+/** The mean of `value`, of `shape`: a scalar. */
+function addMean(graph: Graph, value: string, shape: readonly number[]): string {
+  const size = shape.slice(1).reduce((product, dimension) => product * dimension, 1);
+  return graph.add('ReduceMean', [addSampleSums(graph, value, shape, 1 / size)], { keepdims: 0 });
 }

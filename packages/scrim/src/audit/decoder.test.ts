@@ -14,7 +14,7 @@ import { findRemoteFeatures } from './decoder-features.js';
 const crypto = createNodeCrypto();
 const SMALL: DecoderSettings = {
   steps: 50,
-  batchSize: 6,
+  batchSize: 4,
   trunkLayers: 1,
   trunkWidth: 16,
   stageWidths: [12],

@@ -63,9 +63,9 @@ export interface DecoderSettings extends DecoderSize {
   readonly noiseRamp?: number;
   /** How many releases the decoder may be given the mean of; one of them for each sample. Default [1]. */
   readonly releases?: readonly number[];
-  /** Training samples held out to see whether training saturated. Default a twentieth, 4 to 64. */
+  /** Training samples held out to see whether training saturated. Default a twentieth, 4 to 32. */
   readonly heldOut?: number;
-  /** How often the held-out loss is measured. Default 20. */
+  /** How often the held-out loss is measured. Default 12. */
   readonly checkpoints?: number;
   /** A run of fewer steps is not trusted. Default 5,000. */
   readonly minSteps?: number;
@@ -133,8 +133,8 @@ export function completeDecoderSettings(settings: DecoderSettings, samples: numb
     noiseStart: 0.1,
     noiseRamp: 0.4,
     releases: [1],
-    heldOut: Math.max(4, Math.min(64, Math.floor(samples / 20))),
-    checkpoints: 20,
+    heldOut: Math.max(4, Math.min(32, Math.floor(samples / 20))),
+    checkpoints: 12,
     minSteps: 5000,
     minSamples: 2000,
     trunkLayers: 3,
@@ -229,14 +229,21 @@ export async function trainDecoder(
     await check(0);
     const every = Math.max(1, Math.floor(steps / complete.checkpoints));
     let recent = 0;
+    const nextBatch = (step: number): Record<string, Tensor> => {
+      const indices = Array.from({ length: batchSize }, () => random.integer(training.records.length));
+      const counts = indices.map(() => releases[random.integer(releases.length)] as number);
+      return fill(indices, counts, factorAt(step));
+    };
+    let batch = nextBatch(0);
     for (let step = 0; step < steps; step++) {
       if (hooks.signal?.aborted) {
         throw new ScrimError('CANCELLED', `the decoder's training was interrupted after ${step} of ${steps} steps`);
       }
-      const indices = Array.from({ length: batchSize }, () => random.integer(training.records.length));
-      const counts = indices.map(() => releases[random.integer(releases.length)] as number);
       const isCheckpoint = (step + 1) % every === 0 || step + 1 === steps;
-      const taken = await trainer.step(fill(indices, counts, factorAt(step)), isCheckpoint);
+      const running = trainer.step(batch, isCheckpoint);
+      // The next batch is assembled while the engine works; an engine in a thread of its own makes both at once.
+      batch = nextBatch(step + 1);
+      const taken = await running;
       recent += taken.loss;
       hooks.onProgress?.({ attack: 'decoder', done: step + 1, of: steps, loss: taken.loss });
       if (isCheckpoint) {
@@ -283,7 +290,7 @@ function bareGraph(): Graph {
   return graph;
 }
 
-/** Makes a function that assembles feeds in arrays that are kept from step to step. */
+/** Makes a function that assembles feeds in two sets of arrays by turns: one may still be read while it fills the other. */
 function createBatch(
   data: AttackData,
   batchSize: number,
@@ -293,10 +300,15 @@ function createBatch(
   const size = data.shape[0] * data.shape[1] * data.shape[2];
   const { width, height } = data.picture;
   const plane = width * height;
-  const release = float32([batchSize, ...data.shape], new Float32Array(batchSize * size));
-  const target = float32([batchSize, 3, height, width], new Float32Array(batchSize * 3 * plane));
-  const level = float32([batchSize, 1, 1, 1], new Float32Array(batchSize));
+  const makeArrays = () => ({
+    release: float32([batchSize, ...data.shape], new Float32Array(batchSize * size)),
+    target: float32([batchSize, 3, height, width], new Float32Array(batchSize * 3 * plane)),
+    level: float32([batchSize, 1, 1, 1], new Float32Array(batchSize)),
+  });
+  let [filled, free] = [makeArrays(), makeArrays()];
   return (indices, counts, factor) => {
+    [filled, free] = [free, filled];
+    const { release, target, level } = filled;
     for (const [n, index] of indices.entries()) {
       const record = data.records[index] as AttackRecord;
       noise.apply(record.activation, release.data, n * size, factor, counts[n]);

@@ -11,6 +11,7 @@ import type { DiagonalParameters } from '../noise/diagonal.js';
 import type { Graph } from '../onnx/index.js';
 import { float32, int64, scalar } from '../tensor.js';
 import type { AttackData, PixelEncoding } from './attack.js';
+import { addSampleSums } from './sample-sums.js';
 
 /** The initializer that is searched: pixels before the sigmoid, [batch, 3, H, W]. */
 export const SEARCH_UNKNOWN = 'search_unknown';
@@ -71,12 +72,7 @@ export function buildSearchGraph({ head, parameters, data, settings }: SearchPar
 
   const expected = addExpectedRelease(graph, cut, parameters, data.shape);
   const error = graph.add('Mul', [graph.add('Sub', [SEARCH_RELEASE, expected.value]), expected.precision]);
-  const misfit = sumBySample(
-    graph,
-    graph.add('Mul', [error, error]),
-    batch,
-    data.shape.reduce((a, b) => a * b, 1),
-  );
+  const misfit = addSampleSums(graph, graph.add('Mul', [error, error]), [batch, ...data.shape]);
   const roughness = graph.add('Mul', [totalVariation(graph, picture, batch, width, height), SEARCH_SMOOTHNESS]);
   const objectives = graph.add('Add', [misfit, roughness], {}, { outputs: [SEARCH_OBJECTIVES] });
   graph.add('ReduceSum', [objectives], { keepdims: 0 }, { outputs: [SEARCH_LOSS] });
@@ -139,16 +135,7 @@ function totalVariation(graph: Graph, picture: string, batch: number, width: num
   const both = graph.addInitializer('search_both', float32([1, 2, 1, 1], [1, 1]));
   const flat = graph.addInitializer('search_flat', float32([1], [FLAT]));
   const squares = graph.add('Conv', [graph.add('Mul', [slopes, slopes]), both, flat], { kernel_shape: [1, 1] });
-  return sumBySample(graph, graph.add('Sqrt', [squares]), batch, 3 * (height - 1) * (width - 1));
-}
-
-/** The sum of `size` values of each sample: [batch, 1]. A product with ones is the same in every operator set. */
-function sumBySample(graph: Graph, value: string, batch: number, size: number): string {
-  const flat = graph.add('Reshape', [value, graph.addInitializer('search_flat_shape', int64([batch, size]))]);
-  return graph.add('MatMul', [
-    flat,
-    graph.addInitializer('search_ones', float32([size, 1], new Float32Array(size).fill(1))),
-  ]);
+  return addSampleSums(graph, graph.add('Sqrt', [squares]), [batch, 3, height - 1, width - 1]);
 }
 
 /** Linear interpolation from `from` to `to` pixels, pixel centres aligned: [to, from]. */
