@@ -17,6 +17,7 @@ export {
   createAttackTarget,
   openAttackTarget,
   type PixelEncoding,
+  planesToImage,
   resizePicture,
   selectRecords,
 } from './attack.js';

@@ -48,6 +48,7 @@ const bundle = (attacks: AttackResult[], changes: Partial<AuditedBundle> = {}): 
   accuracy: { kind: 'measured', name: 'AP', value: 0.85, data: 'FDDB', sampleSize: 103 },
   cleanAccuracy: undefined,
   attacks: attacks.map((attack) => reportAttack(attack, 12)),
+  notRun: [],
   proven: [],
   ...changes,
 });

@@ -50,6 +50,8 @@ export interface AuditedBundle {
   /** The same without noise. */
   readonly cleanAccuracy: MeasuredFigure | undefined;
   readonly attacks: readonly ReportedAttack[];
+  /** Attacks that were asked for and could not run on this data or bundle. */
+  readonly notRun: readonly { readonly attack: string; readonly reason: string }[];
   /** Bounds that hold whatever the attacker does, under their assumptions. */
   readonly proven: readonly ProvenFigure[];
 }

@@ -1,0 +1,79 @@
+/**
+ * Finished parts of an audit on disk, so that an interrupted one goes on where it stopped. A part is named by what it is
+ * and by a hash of everything it depends on; each is written whole or not at all.
+ */
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ScrimError } from 'scrim';
+import type { ReportedAttack } from 'scrim/audit';
+import { writeFileAtomically } from 'scrim/node';
+import type { PagePicture } from './audit-page.js';
+
+/** Pictures under one heading. */
+export interface PictureGroup {
+  readonly title: string;
+  readonly pictures: readonly PagePicture[];
+}
+
+/** What a part of an audit leaves. */
+export interface AuditPart {
+  readonly attacks: readonly ReportedAttack[];
+  readonly groups: readonly PictureGroup[];
+  /** Further results for later parts: numbers and short texts. */
+  readonly notes?: Readonly<Record<string, unknown>>;
+}
+
+/** A part as it lies on disk. */
+export interface StoredPart extends AuditPart {
+  /** Models by name, encoded. */
+  readonly models: ReadonlyMap<string, Uint8Array>;
+}
+
+/** Where parts are kept. */
+export interface PartStore {
+  /**
+   * The part if it is there, else what `make` makes, which is kept.
+   * @param basis everything the part depends on; plain data
+   * @returns the part, and whether it was there
+   */
+  once(
+    name: string,
+    basis: unknown,
+    make: () => Promise<StoredPart>,
+  ): Promise<StoredPart & { readonly found: boolean }>;
+}
+
+const FORMAT = 'scrim-audit-part-1';
+
+/** Opens a folder of parts; it is made when the first part is written. */
+export function openPartStore(folder: string): PartStore {
+  return {
+    async once(name, basis, make) {
+      const key = createHash('sha256')
+        .update(JSON.stringify([FORMAT, name, basis]))
+        .digest('hex')
+        .slice(0, 16);
+      const path = join(folder, `${name}-${key}`);
+      const kept = await read(path);
+      if (kept) return { ...kept, found: true };
+      const part = await make();
+      const { models, ...rest } = part;
+      const names = [...models.keys()];
+      for (const [model, bytes] of models) await writeFileAtomically(`${path}.${model}.onnx`, bytes);
+      // The list of models comes last: a part without it is no part.
+      await writeFileAtomically(`${path}.json`, JSON.stringify({ format: FORMAT, ...rest, models: names }));
+      return { ...part, found: false };
+    },
+  };
+}
+
+async function read(path: string): Promise<StoredPart | undefined> {
+  const text = await readFile(`${path}.json`, 'utf8').catch(() => undefined);
+  if (text === undefined) return undefined;
+  const { format, models, ...part } = JSON.parse(text) as AuditPart & { format: string; models: string[] };
+  if (format !== FORMAT) throw new ScrimError('INVALID_DATA', `'${path}.json' is no part of an audit: remove it`);
+  const loaded = new Map<string, Uint8Array>();
+  for (const name of models) loaded.set(name, await readFile(`${path}.${name}.onnx`));
+  return { ...part, models: loaded };
+}

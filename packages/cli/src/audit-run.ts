@@ -1,0 +1,524 @@
+/**
+ * Runs the attacks of an audit on one bundle, part by part. Photos go through the head once; decoders, with noise and
+ * without, are kept as models, so that whoever compares faces later does not train them again.
+ */
+import { float32, ScrimError, type Session } from 'scrim';
+import {
+  type AttackData,
+  type AttackHooks,
+  type AttackPicture,
+  type AttackResult,
+  type AttackTarget,
+  type AuditedBundle,
+  collectCopies,
+  createReleaseSource,
+  createTrainingNoise,
+  neighbouringFrames,
+  type PictureCeiling,
+  pictureFloors,
+  pixelEncoding,
+  planesToImage,
+  type ReportedAttack,
+  releaseMechanism,
+  reportAttack,
+  runAttributeAttack,
+  runAveragingAttack,
+  runDecoderAttack,
+  runIdentityAttack,
+  runLinkageAttack,
+  runOptimisationAttack,
+  runReidentification,
+  runRightFace,
+  scorePictures,
+  shiftedCopies,
+  trainDecoder,
+} from 'scrim/audit';
+import { createNodeCrypto, encodeJpeg, readImageTowards, resizeImage } from 'scrim/node';
+import { createFitRandom } from 'scrim/noise';
+import { createPixelConverter, type DetectorSpec, drawTiles, type FaceEmbedder, type RgbImage } from 'scrim/vision';
+import type { PagePicture } from './audit-page.js';
+import type { AuditPart, PartStore, PictureGroup, StoredPart } from './audit-parts.js';
+import { type AuditPhoto, drawAugmentation, drawCopy, type SampleCollector } from './audit-samples.js';
+
+/** Attacks by name, in the order they run. */
+export const AUDIT_ATTACKS = [
+  'decoder',
+  'right-face',
+  're-identification',
+  'linkage',
+  'identity',
+  'attributes',
+  'averaging',
+  'optimisation',
+] as const;
+/** Name of an attack. */
+export type AuditAttack = (typeof AUDIT_ATTACKS)[number];
+
+/** What an audit of one bundle runs on. */
+export interface BundleAudit {
+  readonly target: AttackTarget;
+  readonly collector: SampleCollector;
+  readonly detector: DetectorSpec;
+  /** Everything that names the bundle: parts depend on it. */
+  readonly identity: unknown;
+  readonly train: readonly AuditPhoto[];
+  readonly test: readonly AuditPhoto[];
+  readonly people: readonly AuditPhoto[];
+  readonly attributes: readonly string[];
+  readonly attacks: readonly AuditAttack[];
+  readonly steps: number;
+  readonly capacity: number;
+  readonly size: number;
+  readonly pictureSide: number;
+  readonly seed: string;
+  readonly signal: AbortSignal;
+  readonly parts: PartStore;
+  /** Loaded when the first attack needs it. */
+  readonly embedder: () => Promise<FaceEmbedder>;
+  readonly hooks: (attack: string) => AttackHooks & { readonly done: () => void };
+  readonly remark: (text: string) => void;
+}
+
+/** What came of a bundle. */
+export interface BundleOutcome {
+  readonly attacks: readonly ReportedAttack[];
+  readonly notRun: AuditedBundle['notRun'];
+  readonly groups: readonly PictureGroup[];
+  /** Values that leave for one input. */
+  readonly releasedValues: number;
+}
+
+/** Failures of one attack that leave the others possible. */
+const CANNOT_RUN: ReadonlySet<string> = new Set(['INVALID_DATA', 'UNSUPPORTED', 'DIVERGED']);
+/** Photos whose pictures are shown. */
+const SHOWN = 6;
+/** Copies of a photo that an identity classifier is trained on, the photo itself among them. */
+const AUGMENTATIONS = 6;
+/** Photos that a linkage attacker fits its embedding on. */
+const LINKAGE_PHOTOS = 64;
+/** Most steps of the networks that look at releases; they need fewer than decoders. */
+const NETWORK_STEPS = 2000;
+const JPEG_QUALITY = 85;
+const PAGE_SIDE = 256;
+
+/** Runs the attacks that are asked for. @throws ScrimError as they do; CANCELLED keeps the parts that are finished */
+export async function runBundleAudit(audit: BundleAudit): Promise<BundleOutcome> {
+  const stages = new Stages(audit);
+  const attacks: ReportedAttack[] = [];
+  const notRun: { attack: string; reason: string }[] = [];
+  const groups: PictureGroup[] = [];
+  const samples = await stages.samples();
+  groups.push(...samples.groups);
+  for (const attack of audit.attacks) {
+    audit.signal.throwIfAborted();
+    try {
+      const part = await stages.run(attack);
+      attacks.push(...part.attacks);
+      groups.push(...part.groups);
+    } catch (error) {
+      if (!(error instanceof ScrimError) || !CANNOT_RUN.has(error.code)) throw error;
+      audit.remark(`${attack} is left out: ${error.message}`);
+      notRun.push({ attack, reason: error.message });
+    }
+  }
+  return { attacks, notRun, groups: mergeGroups(groups), releasedValues: Number(samples.notes?.releasedValues ?? 0) };
+}
+
+class Stages {
+  readonly #audit: BundleAudit;
+  readonly #crypto = createNodeCrypto();
+  readonly #data = new Map<string, Promise<AttackData>>();
+
+  constructor(audit: BundleAudit) {
+    this.#audit = audit;
+  }
+
+  run(attack: AuditAttack): Promise<AuditPart> {
+    const runners: Record<AuditAttack, () => Promise<AuditPart>> = {
+      decoder: () => this.decoder(),
+      'right-face': () => this.faces('right-face'),
+      're-identification': () => this.faces('re-identification'),
+      linkage: () => this.linkage(),
+      identity: () => this.identity(),
+      attributes: () => this.attributes(),
+      averaging: () => this.averaging(),
+      optimisation: () => this.optimisation(),
+    };
+    return runners[attack]();
+  }
+
+  /** Originals and what was sent of the photos that are shown. */
+  samples(): Promise<StoredPart> {
+    return this.part('samples', { test: ids(this.#audit.test.slice(0, SHOWN)) }, async () => {
+      const { target, seed } = this.#audit;
+      const test = await this.data('test');
+      const source = await createReleaseSource(
+        target,
+        test.shape,
+        { mode: 'replay', seed: `${seed} shown` },
+        this.#crypto,
+      );
+      const pictures: PagePicture[] = [];
+      try {
+        for (const record of test.records.slice(0, SHOWN)) {
+          const release = await source.draw(record.activation);
+          const tiles = drawTiles(float32([1, ...test.shape], release));
+          pictures.push(await pagePicture(record.id, 'original', { ...test.picture, data: record.picture }));
+          pictures.push(await pagePicture(record.id, 'what was sent', tiles));
+        }
+      } finally {
+        source.close();
+      }
+      const sent = target.parameters.gain.filter((gain) => gain !== 0).length / target.parameters.gain.length;
+      const releasedValues = Math.round(sent * test.shape.reduce((a, b) => a * b, 1));
+      return { attacks: [], groups: [{ title: PHOTOS, pictures }], notes: { releasedValues }, models: new Map() };
+    });
+  }
+
+  /** The decoder on clean activations: the ceiling. */
+  cleanDecoder(): Promise<StoredPart> {
+    const { target, steps, capacity, seed } = this.#audit;
+    return this.part('decoder-clean', { steps, capacity }, async (hooks) => {
+      const data = await this.data('train');
+      const mechanism = releaseMechanism(target, data.shape, this.#crypto);
+      const against = { engine: target.engine, remote: target.remote, mechanism };
+      const decoder = await trainDecoder(against, data, { steps, capacity, clean: true }, `${seed} clean`, hooks);
+      const model = decoder.encode();
+      await decoder.close();
+      const shown = await this.data('test');
+      const rebuilt = await this.rebuild(model, this.clean(shown), shown);
+      const { ssim, psnr } = scorePictures(shown, rebuilt);
+      return { attacks: [], groups: [], notes: { ssim, psnr }, models: new Map([['decoder', model]]) };
+    });
+  }
+
+  decoder(): Promise<StoredPart> {
+    const { target, steps, capacity, seed } = this.#audit;
+    return this.part('decoder', { steps, capacity }, async (hooks) => {
+      const ceiling = await this.ceiling();
+      const started = performance.now();
+      const input = {
+        target,
+        train: await this.data('train'),
+        test: await this.data('test'),
+        crypto: this.#crypto,
+        seed,
+      };
+      const { result, decoder } = await runDecoderAttack(input, { steps, capacity, ceiling, pictures: SHOWN }, hooks);
+      const model = decoder.encode();
+      await decoder.close();
+      const { trusted, trustedReason, trainedOn } = result;
+      const part = await photoPart([result], started);
+      return { ...part, notes: { trusted, trustedReason, trainedOn }, models: new Map([['decoder', model]]) };
+    });
+  }
+
+  async faces(kind: 'right-face' | 're-identification'): Promise<StoredPart> {
+    const { people, steps, capacity, seed, target, remark } = this.#audit;
+    const basis = { steps, capacity, ...(kind === 're-identification' ? { people: ids(people) } : {}) };
+    return this.part(kind, basis, async (hooks) => {
+      const noisy = await this.decoder();
+      const clean = await this.cleanDecoder();
+      const embedder = await this.#audit.embedder();
+      const started = performance.now();
+      const data = await this.data(kind === 'right-face' ? 'test' : 'people');
+      if (kind === 're-identification') remark(`${data.records.length} photos of people are rebuilt and compared`);
+      const source = await createReleaseSource(
+        target,
+        data.shape,
+        { mode: 'replay', seed: `${seed} ${kind}` },
+        this.#crypto,
+      );
+      const releases: Float32Array[] = [];
+      try {
+        for (const { activation } of data.records) releases.push(await source.draw(activation));
+      } finally {
+        source.close();
+      }
+      const { width, height } = data.picture;
+      const toImages = (planes: readonly Float32Array[]): RgbImage[] =>
+        planes.map((p) => planesToImage(p, width, height));
+      const floor = pictureFloors(await this.data('train'), data).at(-1);
+      const { trusted = false, trustedReason = '', trainedOn = 0 } = (noisy.notes ?? {}) as Partial<AttackResult>;
+      const run = kind === 'right-face' ? runRightFace : runReidentification;
+      const result = await run(
+        {
+          data,
+          embedder,
+          attack: 'decoder T',
+          rebuilt: toImages(await this.rebuild(noisy.models.get('decoder') as Uint8Array, releases, data)),
+          clean: toImages(await this.rebuild(clean.models.get('decoder') as Uint8Array, this.clean(data), data)),
+          ...(floor ? { floor: { name: floor.name, pictures: toImages(floor.guesses) } } : {}),
+          trusted,
+          trustedReason,
+          trainedOn,
+          pictures: SHOWN,
+        },
+        hooks,
+      );
+      const title = kind === 'right-face' ? 'Faces, rebuilt' : 'Faces of people not trained on, rebuilt';
+      const pictures = await pagePictures(result.pictures);
+      return { attacks: [report(result, started)], groups: [{ title, pictures }], models: new Map() };
+    });
+  }
+
+  linkage(): Promise<StoredPart> {
+    const { target, seed, test, train } = this.#audit;
+    return this.part('linkage', {}, async (hooks) => {
+      const started = performance.now();
+      const data = await this.data('test');
+      const random = createFitRandom(`${seed} copies`);
+      const copiesOf = async (photos: readonly AuditPhoto[]): Promise<AttackData> =>
+        this.#audit.collector.collect(photos.map((photo) => ({ ...photo, change: drawCopy(random) })));
+      const readable = new Set(data.records.map(({ id }) => id));
+      const copies = await copiesOf(test.filter(({ id }) => readable.has(id)));
+      const own = (await this.data('train')).records.slice(0, LINKAGE_PHOTOS);
+      const ownIds = new Set(own.map(({ id }) => id));
+      const ownCopies = await copiesOf(train.filter(({ id }) => ownIds.has(id)));
+      const byId = new Map(ownCopies.records.map((record) => [record.id, record.activation]));
+      const common = { target, data, crypto: this.#crypto, seed };
+      const results = [
+        await runLinkageAttack(common, hooks),
+        await runLinkageAttack(
+          {
+            ...common,
+            candidates: { name: 'other copies', data: copies },
+            fit: {
+              photos: own.map(({ activation }) => activation),
+              copies: own.map(({ id }) => byId.get(id) as Float32Array),
+            },
+          },
+          hooks,
+        ),
+      ];
+      return { attacks: results.map((result) => report(result, started)), groups: [], models: new Map() };
+    });
+  }
+
+  identity(): Promise<StoredPart> {
+    const { target, seed, people } = this.#audit;
+    const steps = this.networkSteps();
+    return this.part('identity', { steps, people: ids(people) }, async (hooks) => {
+      const started = performance.now();
+      const seen = new Set<string>();
+      // The first photo of each person is tried; the others, and copies of them, are trained on.
+      const [tried, known]: [AuditPhoto[], AuditPhoto[]] = [[], []];
+      for (const photo of people) {
+        (seen.has(photo.person as string) ? known : tried).push(photo);
+        seen.add(photo.person as string);
+      }
+      const random = createFitRandom(`${seed} augmentation`);
+      const copies = known.flatMap((photo) => [
+        photo,
+        ...Array.from({ length: AUGMENTATIONS - 1 }, (_, i) => ({
+          ...photo,
+          id: `${photo.id}#${i + 1}`,
+          change: drawAugmentation(random),
+        })),
+      ]);
+      const train = await this.#audit.collector.collect(copies);
+      const all = await this.data('people');
+      const triedIds = new Set(tried.map(({ id }) => id));
+      const test = { ...all, records: all.records.filter(({ id }) => triedIds.has(id)) };
+      const result = await runIdentityAttack({ target, train, test, crypto: this.#crypto, seed }, { steps }, hooks);
+      return { attacks: [report(result, started)], groups: [], models: new Map() };
+    });
+  }
+
+  attributes(): Promise<StoredPart> {
+    const { target, seed, attributes, train, test, people } = this.#audit;
+    const steps = this.networkSteps();
+    const labels = [...train, ...test, ...people].map(({ id, attributes: own }) => [id, own ?? {}]);
+    return this.part('attributes', { steps, labels }, async (hooks) => {
+      const sets = [await this.data('train'), await this.data('test')];
+      if (people.length > 0) sets.push(await this.data('people'));
+      const [first] = sets as [AttackData];
+      const data = { shape: first.shape, records: sets.flatMap(({ records }) => records) };
+      const attacks: ReportedAttack[] = [];
+      for (const attribute of attributes) {
+        const started = performance.now();
+        const input = { target, data, attribute, crypto: this.#crypto, seed };
+        attacks.push(report(await runAttributeAttack(input, { steps }, hooks), started));
+      }
+      return { attacks, groups: [], models: new Map() };
+    });
+  }
+
+  averaging(): Promise<StoredPart> {
+    const { target, steps, capacity, seed, test: photos, size, detector } = this.#audit;
+    return this.part('averaging', { steps, capacity }, async (hooks) => {
+      const ceiling = await this.ceiling();
+      const started = performance.now();
+      const test = await this.data('test');
+      const converter = createPixelConverter(detector.preprocessing);
+      const byId = new Map(photos.map((photo) => [photo.id, photo]));
+      const canvas = { width: size, height: size };
+      async function* inputs() {
+        for (const { id, picture } of test.records) {
+          const image = await readImageTowards(byId.get(id)?.path as string, canvas);
+          const original = { ...test.picture, data: picture };
+          yield { id, input: converter.convert(image, { resized: canvas, canvas }), picture: original };
+        }
+      }
+      const copies = [];
+      for (const maker of [shiftedCopies(2), neighbouringFrames(16)]) {
+        copies.push(await collectCopies(target, inputs(), maker));
+      }
+      const { results, decoder } = await runAveragingAttack(
+        { target, train: await this.data('train'), test, crypto: this.#crypto, seed },
+        { steps, capacity, ceiling, copies, pictures: SHOWN },
+        hooks,
+      );
+      await decoder.close();
+      return { ...(await photoPart(results, started)), models: new Map() };
+    });
+  }
+
+  optimisation(): Promise<StoredPart> {
+    const { target, steps, seed, detector } = this.#audit;
+    const searchSteps = Math.min(600, steps);
+    return this.part('optimisation', { searchSteps }, async (hooks) => {
+      const started = performance.now();
+      const result = await runOptimisationAttack(
+        { target, train: await this.data('train'), test: await this.data('test'), crypto: this.#crypto, seed },
+        { encoding: pixelEncoding(detector.preprocessing), steps: searchSteps, pictures: SHOWN },
+        hooks,
+      );
+      return { ...(await photoPart([result], started)), models: new Map() };
+    });
+  }
+
+  private networkSteps(): number {
+    return Math.min(NETWORK_STEPS, this.#audit.steps);
+  }
+
+  private async ceiling(): Promise<PictureCeiling> {
+    const { notes } = await this.cleanDecoder();
+    return { name: 'clean activation', scores: notes as unknown as PictureCeiling['scores'] };
+  }
+
+  /** Activations through gain and clip, without noise. */
+  private clean(data: AttackData): Float32Array[] {
+    const noise = createTrainingNoise(this.#audit.target.parameters, data.shape, createFitRandom('clean'));
+    return data.records.map(({ activation }) => {
+      const out = new Float32Array(activation.length);
+      noise.apply(activation, out, 0, 0);
+      return out;
+    });
+  }
+
+  /** What a stored decoder makes of releases: [3, H, W] each. */
+  private async rebuild(
+    model: Uint8Array,
+    releases: readonly Float32Array[],
+    data: AttackData,
+  ): Promise<Float32Array[]> {
+    const session: Session = await this.#audit.target.engine.load(model);
+    const [input = ''] = session.inputs.map(({ name }) => name);
+    const [output = ''] = session.outputs.map(({ name }) => name);
+    const rebuilt: Float32Array[] = [];
+    try {
+      for (const release of releases) {
+        this.#audit.signal.throwIfAborted();
+        const found = await session.run({ [input]: float32([1, ...data.shape], release) });
+        rebuilt.push(found[output]?.data as Float32Array);
+      }
+    } finally {
+      await session.close();
+    }
+    return rebuilt;
+  }
+
+  /** Photos after the head, collected when they are first needed. */
+  private data(which: 'train' | 'test' | 'people'): Promise<AttackData> {
+    const known = this.#data.get(which);
+    if (known) return known;
+    const hooks = this.#audit.hooks(
+      `${which === 'people' ? 'photos of people' : `photos to ${which === 'train' ? 'train on' : 'try'}`}`,
+    );
+    const photos = this.#audit[which];
+    const made = this.#audit.collector
+      .collect(photos, (done) => hooks.onProgress?.({ attack: which, done, of: photos.length }))
+      .finally(() => hooks.done());
+    this.#data.set(which, made);
+    return made;
+  }
+
+  private async part(
+    name: string,
+    basis: object,
+    make: (hooks: AttackHooks) => Promise<StoredPart>,
+  ): Promise<StoredPart> {
+    const { parts, identity, train, test, size, pictureSide, seed } = this.#audit;
+    const own = { bundle: identity, train: ids(train), test: ids(test), size, pictureSide, seed };
+    const hooks = this.#audit.hooks(name);
+    try {
+      return await parts.once(name, { ...own, ...basis }, () => make(hooks));
+    } finally {
+      hooks.done();
+    }
+  }
+}
+
+/** Heading of the grid of whole photos, which several attacks add columns to. */
+const PHOTOS = 'Original, what was sent, and what attackers made of it';
+
+async function photoPart(results: readonly AttackResult[], started: number): Promise<AuditPart> {
+  const pictures: AttackPicture[] = results.flatMap(({ name, pictures: own }) =>
+    own
+      .filter(({ label }) => label !== 'original')
+      .map(({ id, label, image }) => ({
+        id,
+        label: /^rebuilt/.test(label) ? label.replace('rebuilt', name) : label,
+        image,
+      })),
+  );
+  return {
+    attacks: results.map((result) => report(result, started)),
+    groups: [{ title: PHOTOS, pictures: await pagePictures(pictures) }],
+  };
+}
+
+function report(result: AttackResult, started: number): ReportedAttack {
+  return reportAttack(result, Math.round((performance.now() - started) / 1000));
+}
+
+async function pagePictures(pictures: readonly AttackPicture[]): Promise<PagePicture[]> {
+  const out: PagePicture[] = [];
+  for (const { id, label, image } of pictures) out.push(await pagePicture(id, label, image));
+  return out;
+}
+
+async function pagePicture(id: string, label: string, image: RgbImage): Promise<PagePicture> {
+  const factor = Math.min(1, PAGE_SIDE / Math.max(image.width, image.height));
+  const size = {
+    width: Math.max(1, Math.round(image.width * factor)),
+    height: Math.max(1, Math.round(image.height * factor)),
+  };
+  const small = factor < 1 ? await resizeImage(image, size) : image;
+  return { id, label, ...size, jpeg: Buffer.from(await encodeJpeg(small, JPEG_QUALITY)).toString('base64') };
+}
+
+/** Groups of one title become one; a picture of the same photo and label is shown once. */
+function mergeGroups(groups: readonly PictureGroup[]): PictureGroup[] {
+  const merged = new Map<string, Map<string, PagePicture>>();
+  for (const { title, pictures } of groups) {
+    const own = merged.get(title) ?? new Map<string, PagePicture>();
+    merged.set(title, own);
+    for (const picture of pictures) {
+      const key = `${picture.id}\n${picture.label}`;
+      if (!own.has(key)) own.set(key, picture);
+    }
+  }
+  const shown = new Set(
+    [...(merged.get(PHOTOS)?.values() ?? [])].filter(({ label }) => label === 'original').map(({ id }) => id),
+  );
+  return [...merged].map(([title, pictures]) => ({
+    title,
+    pictures: [...pictures.values()].filter(({ id }) => title !== PHOTOS || shown.has(id)),
+  }));
+}
+
+function ids(photos: readonly AuditPhoto[]): string[] {
+  return photos.map(({ id }) => id);
+}
