@@ -2,7 +2,14 @@
 import { dumpYaml } from '@kubernetes/client-node';
 import type { Manifest } from './kube/kinds.js';
 
+export {
+  type BatchInferenceFigures,
+  type BatchInferenceResult,
+  type RunBatchInferenceOptions,
+  runBatchInference,
+} from './batch-inference.js';
 export type { DataopsEvent, DataopsStep } from './events.js';
+export type { PodLogLine } from './job-logs.js';
 export {
   type CloneJupyterLabOptions,
   type CreateJupyterLabOptions,
@@ -18,13 +25,27 @@ export {
   type WorkspaceResult,
   type WorkspaceSettings,
 } from './jupyterlab.js';
+export {
+  type CreateInferenceServiceOptions,
+  createInferenceService,
+  deleteInferenceService,
+  type InferenceServiceInfo,
+  listInferenceServices,
+} from './kserve.js';
 export { KubeClient } from './kube/client.js';
 export { type Connection, type ConnectOptions, connect } from './kube/connection.js';
 export { KINDS, type Kind, type KindMap, type Manifest } from './kube/kinds.js';
 export type { ExtraMount } from './manifests/jupyterlab.js';
 export type { ContainerResources } from './manifests/resources.js';
+export type { TritonAutoscale } from './manifests/triton-autoscaler.js';
 export { OPERATION_ANNOTATION, type OperationOptions } from './operation.js';
 export { hashJupyterPassword } from './password.js';
+export {
+  DEFAULT_PUSH_IMAGE,
+  type PushRepositoryOptions,
+  type PushRepositoryResult,
+  pushRepository,
+} from './push-repository.js';
 export { type AccessRule, COMMAND_RULES, clusterRoles } from './rbac.js';
 export { type RestoreResult, type RestoreVolumeSnapshotOptions, restoreVolumeSnapshot } from './restore.js';
 export {

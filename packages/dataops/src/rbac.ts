@@ -110,6 +110,7 @@ export const COMMAND_RULES: Readonly<Record<string, readonly AccessRule[]>> = {
     deployments(MAKE_AND_WAIT),
     pods,
     nodes,
+    rule('autoscaling', 'horizontalpodautoscalers', MAKE, 'optional'),
     services('delete', 'rollback'),
     deployments('delete', 'rollback'),
   ],
@@ -123,6 +124,22 @@ export const COMMAND_RULES: Readonly<Record<string, readonly AccessRule[]>> = {
   'wait-s3-job': [rule('batch', 'jobs', 'list watch'), pods],
   'show-s3-job': [rule('batch', 'jobs', 'get'), rule('', 'pods', 'list')],
   'delete-s3-job': [rule('batch', 'jobs', REMOVE)],
+  'run-batch-inference': [
+    claims('get'),
+    rule('batch', 'jobs', MAKE_AND_WAIT),
+    pods,
+    rule('', 'pods/log', 'get'),
+    rule('batch', 'jobs', 'delete', 'rollback'),
+  ],
+  'create-inference-service': [
+    claims('get'),
+    rule('serving.kserve.io', 'inferenceservices', MAKE_AND_WAIT),
+    rule('serving.kserve.io', 'inferenceservices', 'delete', 'rollback'),
+  ],
+  'list-inference-services': [rule('serving.kserve.io', 'inferenceservices', 'list')],
+  'delete-inference-service': [rule('serving.kserve.io', 'inferenceservices', REMOVE)],
+  // Opening a command's streams is 'get' on older servers and 'create' too from 1.35 on.
+  'repo-push': [claims('get'), rule('', 'pods', `${MAKE_AND_WAIT} delete`), rule('', 'pods/exec', 'get create')],
 };
 
 /**

@@ -245,7 +245,8 @@ export async function showS3Job(
   });
 }
 
-function jobStatus(job: KindMap['Job'], pods: readonly KindMap['Pod'][]): JobStatus {
+/** How `job` stands, with what its pods say. */
+export function jobStatus(job: KindMap['Job'], pods: readonly KindMap['Pod'][]): JobStatus {
   const { active = 0, succeeded = 0, failed = 0, conditions = [], startTime, completionTime } = job.status ?? {};
   const has = (type: string): boolean =>
     conditions.some((condition: V1JobCondition) => condition.type === type && condition.status === 'True');

@@ -1,10 +1,12 @@
 /** NVIDIA Triton Inference Servers over a model repository on a volume: make, list, delete. */
 import { ScrimError } from 'scrim';
+import { assertArgument } from './argument.js';
 import { endpointOf, nodeHost, waitForEndpoint } from './endpoints.js';
 import type { KubeClient } from './kube/client.js';
 import { TRITON_SELECTOR } from './manifests/labels.js';
 import type { ContainerResources } from './manifests/resources.js';
 import { tritonDeployment, tritonService } from './manifests/triton.js';
+import { type TritonAutoscale, tritonAutoscaler } from './manifests/triton-autoscaler.js';
 import { checkName, checkServiceName, TRITON_PREFIX } from './naming.js';
 import { type OperationOptions, requestDigest, runOperation } from './operation.js';
 import type { WithManifests } from './snapshots.js';
@@ -22,6 +24,8 @@ export interface CreateTritonServerOptions extends OperationOptions {
   readonly resources?: ContainerResources;
   readonly loadBalancer?: boolean;
   readonly replicas?: number;
+  /** Lets the number of servers follow the time requests wait in the queue. */
+  readonly autoscale?: TritonAutoscale;
 }
 
 /** Where a server answers: host and port of each protocol. */
@@ -52,6 +56,9 @@ export async function createTritonServer(
   checkServiceName('serverName', server, TRITON_PREFIX);
   checkName('modelRepoPvcName', modelRepository);
   const image = options.image ?? DEFAULT_TRITON_IMAGE;
+  const { autoscale } = options;
+  if (autoscale !== undefined) checkAutoscale(autoscale);
+  const replicas = options.replicas ?? autoscale?.minReplicas;
   return runOperation(client, options, async (operation) => {
     const { namespace, signal } = operation;
     const name = `${TRITON_PREFIX}${server}`;
@@ -60,24 +67,39 @@ export async function createTritonServer(
       if (await client.find('Deployment', namespace, name, signal)) {
         throw new ScrimError('ALREADY_EXISTS', `Deployment '${name}' exists already in namespace '${namespace}'`);
       }
+      if (autoscale !== undefined && !(await client.serves('HorizontalPodAutoscaler', signal))) {
+        throw new ScrimError('UNSUPPORTED', 'the cluster has no HorizontalPodAutoscaler of autoscaling/v2 (1.23)');
+      }
     }
     const request = requestDigest('create-triton-server', { server, modelRepository, image });
     const loadBalancer = options.loadBalancer ?? false;
     await operation.create(tritonService({ server, loadBalancer }), { adopt: request });
-    await operation.create(
+    const { object: deployment } = await operation.create(
       tritonDeployment({
         server,
         image,
         modelRepository,
         ...(options.resources === undefined ? {} : { resources: options.resources }),
-        ...(options.replicas === undefined ? {} : { replicas: options.replicas }),
+        ...(replicas === undefined ? {} : { replicas }),
       }),
     );
+    if (autoscale !== undefined) {
+      await operation.create(tritonAutoscaler({ server, ownerUid: deployment.metadata?.uid ?? '', ...autoscale }));
+    }
     if (operation.dryRun !== undefined) return { serverName: server, manifests: operation.manifests };
     await waitForDeployment(operation, name, name);
     const { host, ports } = await waitForEndpoint(operation, name);
     return { serverName: server, endpoints: endpoints(host, ports), manifests: operation.manifests };
   });
+}
+
+function checkAutoscale({ minReplicas, maxReplicas, queueTimeMs }: TritonAutoscale): void {
+  const whole = Number.isSafeInteger(minReplicas) && Number.isSafeInteger(maxReplicas);
+  assertArgument(
+    whole && minReplicas >= 1 && maxReplicas >= minReplicas,
+    `autoscale is from ${minReplicas} to ${maxReplicas} servers, expected 1 or more, rising`,
+  );
+  assertArgument(queueTimeMs > 0, `autoscale.queueTimeMs is ${queueTimeMs}, expected more than 0`);
 }
 
 function endpoints(host: string, ports: Readonly<Record<string, number>>): TritonEndpoints {

@@ -1,9 +1,11 @@
 /** The Kubernetes commands of `scrim`: TR-4928's, with `scrim` in place of `netapp_dataops_k8s_cli.py`. */
 import type { Command } from 'commander';
 import type { CommandContext } from '../context.js';
+import { registerBatchInference } from './batch-inference.js';
 import { registerCaConfigMap } from './ca-config-map.js';
 import { registerJupyterLab } from './jupyterlab.js';
 import { registerJupyterLabSnapshot } from './jupyterlab-snapshot.js';
+import { registerRepoPush } from './repo-push.js';
 import { registerS3Job } from './s3-job.js';
 import { registerS3Secret } from './s3-secret.js';
 import { registerS3Transfer } from './s3-transfer.js';
@@ -24,4 +26,6 @@ export function registerDataopsCommands(program: Command, context: CommandContex
   registerCaConfigMap(verbs, context);
   registerS3Transfer(verbs, context);
   registerS3Job(verbs, context);
+  registerBatchInference(verbs, context);
+  registerRepoPush(verbs, context);
 }

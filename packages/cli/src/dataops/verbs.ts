@@ -11,6 +11,8 @@ export interface Verbs {
   readonly show: Command;
   readonly getS3: Command;
   readonly putS3: Command;
+  readonly run: Command;
+  readonly repo: Command;
 }
 
 /** Adds the first words to the program; one that is there already is used. */
@@ -27,5 +29,7 @@ export function addVerbs(program: Command): Verbs {
     show: verb('show', 'Kubernetes: show how a transfer stands'),
     getS3: verb('get-s3', 'Kubernetes: copy a bucket or an object to a volume'),
     putS3: verb('put-s3', 'Kubernetes: copy a volume or a file to a bucket'),
+    repo: verb('repo', 'Triton model repositories'),
+    run: verb('run', 'Kubernetes: run an evaluation as a Job'),
   };
 }

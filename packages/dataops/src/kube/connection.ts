@@ -9,6 +9,7 @@ import { type Agent, type ClientRequest, request as httpRequest, type IncomingMe
 import { type AgentOptions, Agent as HttpsAgent, request as httpsRequest, type RequestOptions } from 'node:https';
 import { KubeConfig } from '@kubernetes/client-node';
 import { ScrimError } from 'scrim';
+import { WebSocket } from 'ws';
 
 /** Where the cluster is described; without any of it, $KUBECONFIG, ~/.kube/config, then the pod's service account. */
 export interface ConnectOptions {
@@ -30,6 +31,15 @@ export interface KubeRequest {
   readonly signal?: AbortSignal;
 }
 
+/** A websocket with Kubernetes' numbered streams: 0 is standard input, 1 and 2 are output and errors, 3 is the status. */
+export interface StreamSocket {
+  readonly bufferedAmount: number;
+  send(frame: Uint8Array): void;
+  close(): void;
+  /** Calls `task` once when the socket has closed. */
+  onClose(task: () => void): void;
+}
+
 /** Sends requests to one API server as one user. */
 export interface Connection {
   /** Namespace the context names, or 'default'. */
@@ -38,9 +48,15 @@ export interface Connection {
   readonly server: string;
   /** Sends `request` and resolves with the response as soon as its head is there; the caller reads the body. */
   send(request: KubeRequest): Promise<IncomingMessage>;
+  /** Opens a websocket with numbered streams, as for running a command in a pod; rejects with `status` when refused. */
+  openStreams(path: string, onFrame: (stream: number, bytes: Uint8Array) => void): Promise<StreamSocket>;
   /** Closes idle sockets. */
   close(): void;
 }
+
+/** Numbered streams, with a status at the end; Kubernetes has spoken it since 1.4. */
+const STREAM_PROTOCOL = 'v4.channel.k8s.io';
+const HANDSHAKE_MS = 30_000;
 
 /**
  * Reads the kubeconfig; does not talk to the cluster yet.
@@ -103,7 +119,41 @@ export function connect(options: ConnectOptions = {}): Connection {
       sent.end(body);
     });
   };
-  return { namespace, server, send, close: () => agent?.destroy() };
+  const openStreams: Connection['openStreams'] = async (path, onFrame) => {
+    const credentials: RequestOptions = {};
+    try {
+      await config.applyToHTTPSOptions(credentials);
+    } catch (error) {
+      throw ScrimError.from(error, 'UNAUTHENTICATED', 'the credentials of the kubeconfig could not be prepared');
+    }
+    const { auth, headers } = credentials;
+    const socket = new WebSocket(server.replace(/^http/, 'ws') + path, STREAM_PROTOCOL, {
+      ...tlsOf(credentials),
+      headers: { ...headers, 'User-Agent': 'scrim-dataops' } as Record<string, string>,
+      handshakeTimeout: HANDSHAKE_MS,
+      ...(auth === undefined || auth === null ? {} : { auth }),
+      ...(cluster.proxyUrl === undefined ? {} : { agent: credentials.agent as Agent }),
+    });
+    socket.on('message', (data) => {
+      const frame = Buffer.isBuffer(data) ? data : Buffer.concat([data].flat().map((part) => new Uint8Array(part)));
+      if (frame.length > 1) onFrame(frame.readUInt8(0), frame.subarray(1));
+    });
+    await new Promise<void>((resolve, reject) => {
+      socket.once('open', resolve);
+      socket.once('error', reject);
+    });
+    // What breaks a connection is told by its closing.
+    socket.on('error', () => undefined);
+    return {
+      get bufferedAmount() {
+        return socket.bufferedAmount;
+      },
+      send: (frame) => socket.send(frame),
+      close: () => socket.close(),
+      onClose: (task) => socket.once('close', task),
+    };
+  };
+  return { namespace, server, send, openStreams, close: () => agent?.destroy() };
 }
 
 function tlsOf({ ca, cert, key, rejectUnauthorized, servername }: RequestOptions): AgentOptions {

@@ -16,8 +16,10 @@ import type {
   V1PersistentVolume,
   V1PersistentVolumeClaim,
   V1Pod,
+  V1ResourceRequirements,
   V1Secret,
   V1Service,
+  V2HorizontalPodAutoscaler,
 } from '@kubernetes/client-node';
 
 /** A snapshot of a volume, snapshot.storage.k8s.io/v1. */
@@ -61,12 +63,38 @@ export interface TridentBackendConfig {
   };
 }
 
+/** A model server as KServe runs it, serving.kserve.io/v1beta1; the parts a Triton repository needs. */
+export interface InferenceService {
+  apiVersion?: string;
+  kind?: string;
+  metadata?: V1ObjectMeta;
+  spec: {
+    predictor: {
+      minReplicas?: number;
+      maxReplicas?: number;
+      model: {
+        modelFormat: { name: string };
+        protocolVersion?: string;
+        storageUri: string;
+        image?: string;
+        resources?: V1ResourceRequirements;
+      };
+    };
+  };
+  status?: {
+    url?: string;
+    conditions?: { type: string; status: string; reason?: string; message?: string }[];
+  };
+}
+
 /** Kind name to the type of its objects. */
 export interface KindMap {
   ConfigMap: V1ConfigMap;
   CronJob: V1CronJob;
   Deployment: V1Deployment;
   Event: CoreV1Event;
+  HorizontalPodAutoscaler: V2HorizontalPodAutoscaler;
+  InferenceService: InferenceService;
   Job: V1Job;
   Node: V1Node;
   PersistentVolume: V1PersistentVolume;
@@ -95,6 +123,8 @@ export const KINDS: Readonly<Record<Kind, KindInfo>> = {
   CronJob: { apiVersion: 'batch/v1', plural: 'cronjobs', namespaced: true },
   Deployment: { apiVersion: 'apps/v1', plural: 'deployments', namespaced: true },
   Event: { apiVersion: 'v1', plural: 'events', namespaced: true },
+  HorizontalPodAutoscaler: { apiVersion: 'autoscaling/v2', plural: 'horizontalpodautoscalers', namespaced: true },
+  InferenceService: { apiVersion: 'serving.kserve.io/v1beta1', plural: 'inferenceservices', namespaced: true },
   Job: { apiVersion: 'batch/v1', plural: 'jobs', namespaced: true },
   Node: { apiVersion: 'v1', plural: 'nodes', namespaced: false },
   PersistentVolume: { apiVersion: 'v1', plural: 'persistentvolumes', namespaced: false },

@@ -3,10 +3,13 @@
 import * as models from '@kubernetes/client-node';
 import { describe, expect, it } from 'vitest';
 import { COMMAND_RULES, clusterRoles } from '../rbac.js';
+import { batchInferenceJobs, jobAbilities, mergeJob } from './batch-inference.js';
 import { workspaceDeployment, workspaceSecret, workspaceService } from './jupyterlab.js';
 import { workspaceLabels } from './labels.js';
+import { repositoryPusher } from './repository-pusher.js';
 import { caConfigMap, s3Secret, transferJob } from './s3.js';
 import { tritonDeployment, tritonService } from './triton.js';
+import { tritonAutoscaler } from './triton-autoscaler.js';
 import { claimManifest } from './volume.js';
 
 interface Model {
@@ -48,6 +51,21 @@ const s3 = {
 };
 const mounts = [{ claim: 'data', path: '/data' }];
 const resources = { cpu: '1', memory: '1Gi', gpus: 1 };
+const batch = {
+  name: 'faces',
+  image: 'scrim-job',
+  claim: 'inference-data',
+  mountPath: '/data',
+  dataset: '/data/FDDB',
+  alpha: 0.8,
+  noisy: true,
+  allowMissing: false,
+  args: ['--size', '512'],
+  resources: { gpus: 2 },
+  runAsUser: 1000,
+  runAsGroup: 100,
+};
+const shards = { count: 3, directory: '/data/.scrim/faces-1' };
 const CASES: readonly [string, object][] = [
   [
     'V1PersistentVolumeClaim',
@@ -64,6 +82,16 @@ const CASES: readonly [string, object][] = [
   ['V1Secret', s3Secret('a', 'b', 'c')],
   ['V1ConfigMap', caConfigMap('a', 'b')],
   ['V1Job', transferJob('a', 'get-bucket', s3, ['copy', 's3:a', '/mnt/data'])],
+  ...[
+    ...batchInferenceJobs(batch, undefined, jobAbilities(34)),
+    ...[20, 22, 34].flatMap((minor) => batchInferenceJobs(batch, shards, jobAbilities(minor))),
+    mergeJob(batch, shards),
+  ].map((job): [string, object] => ['V1Job', job]),
+  ['V1Pod', repositoryPusher({ name: 'a', image: 'busybox', claim: 'models', runAsUser: 1000, runAsGroup: 1000 })],
+  [
+    'V2HorizontalPodAutoscaler',
+    tritonAutoscaler({ server: 'a', ownerUid: 'u', minReplicas: 1, maxReplicas: 4, queueTimeMs: 10 }),
+  ],
   ...Object.keys(COMMAND_RULES).flatMap((command) =>
     clusterRoles(command).map((role): [string, object] => ['V1ClusterRole', role]),
   ),
@@ -88,5 +116,54 @@ describe('manifests', () => {
     const pod = JSON.stringify(workspaceDeployment({ workspace: 'live', labels, image: 'i', secret: 's' }));
     expect(pod).not.toContain('argon2');
     expect(pod).not.toContain('password');
+  });
+
+  it("writes TR-4928's Job: its data volume, shared memory, GPUs, ALPHA and backoffLimit, at the right places", () => {
+    const [job] = batchInferenceJobs(batch, undefined, jobAbilities(34));
+    expect(job?.spec?.backoffLimit).toBe(5);
+    const pod = job?.spec?.template.spec;
+    expect(pod?.restartPolicy).toBe('Never');
+    expect(pod?.volumes).toContainEqual({ name: 'data', persistentVolumeClaim: { claimName: 'inference-data' } });
+    expect(pod?.volumes).toContainEqual({ name: 'dshm', emptyDir: { medium: 'Memory' } });
+    const [container] = pod?.containers ?? [];
+    expect(container).toMatchObject({
+      command: ['scrim'],
+      args: ['evaluate', '--dataset', '/data/FDDB', '--alpha', '$(ALPHA)', '--noisy', '--size', '512'],
+      env: [{ name: 'ALPHA', value: '0.8' }],
+      resources: { limits: { 'nvidia.com/gpu': '2' } },
+      volumeMounts: expect.arrayContaining([
+        { name: 'data', mountPath: '/data' },
+        { name: 'dshm', mountPath: '/dev/shm' },
+      ]),
+    });
+  });
+
+  it('spreads a Job by what the cluster can do: indexes with failures counted apart, indexes, or one Job for each part', () => {
+    const specs = (minor: number) => batchInferenceJobs(batch, shards, jobAbilities(minor)).map(({ spec }) => spec);
+    expect(specs(34)).toMatchObject([
+      { completionMode: 'Indexed', completions: 3, parallelism: 3, backoffLimitPerIndex: 5 },
+    ]);
+    expect(specs(22)).toMatchObject([{ completionMode: 'Indexed', completions: 3, backoffLimit: 15 }]);
+    expect(specs(22)[0]).not.toHaveProperty('backoffLimitPerIndex');
+    expect(specs(20)).toHaveLength(3);
+    expect(specs(20)[2]).not.toHaveProperty('completionMode');
+    expect(specs(20)[2]?.template.spec?.containers[0]?.env).toContainEqual({
+      name: 'JOB_COMPLETION_INDEX',
+      value: '2',
+    });
+    expect(specs(34)[0]?.template.spec?.containers[0]?.args?.slice(-4)).toEqual([
+      '--shard',
+      '$(JOB_COMPLETION_INDEX)/3',
+      '--partial',
+      '/data/.scrim/faces-1/part-$(JOB_COMPLETION_INDEX)-of-3.json',
+    ]);
+    const merge = mergeJob(batch, shards).spec?.template.spec?.containers[0];
+    expect(merge?.args?.slice(0, 3)).toEqual(['evaluate', 'merge', '/data/.scrim/faces-1/part-0-of-3.json']);
+    expect(merge).not.toHaveProperty('resources');
+  });
+
+  it('asks for the average wait in microseconds', () => {
+    const { spec } = tritonAutoscaler({ server: 'a', ownerUid: '', minReplicas: 1, maxReplicas: 4, queueTimeMs: 2.5 });
+    expect(spec?.metrics?.[0]?.pods?.target).toEqual({ type: 'AverageValue', averageValue: '2500' });
   });
 });

@@ -76,9 +76,14 @@ export function tritonDeployment(spec: {
                 containerPort: number,
                 protocol: 'TCP',
               })),
+              // Models load before the server answers: it gets ten minutes for that.
+              startupProbe: {
+                httpGet: { path: '/v2/health/live', port: 'http' },
+                periodSeconds: 5,
+                failureThreshold: 120,
+              },
               livenessProbe: {
                 httpGet: { path: '/v2/health/live', port: 'http' },
-                initialDelaySeconds: 15,
                 periodSeconds: 10,
                 failureThreshold: 6,
               },
