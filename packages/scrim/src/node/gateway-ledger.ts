@@ -31,7 +31,8 @@ export interface GatewayBudget {
    * @param header what the HTTP request says, if it was one
    * @param shape [N, …] of the input tensor
    * @returns 0 for the gateway's own bundle, i for the i-th of `raiseTo`
-   * @throws ScrimError INVALID_ARGUMENT without a subject; as {@link ReleaseLedger.charge}
+   * @throws ScrimError INVALID_ARGUMENT without a subject; PERMISSION_DENIED if the budget does not allow it; UNAVAILABLE
+   * if the ledger can't be written
    */
   charge(header: string | null | undefined, request: InferRequest, shape: readonly number[]): Promise<number>;
 }
@@ -72,7 +73,7 @@ export async function createGatewayBudget(bundle: Bundle, options: GatewayLedger
           await ledger.charge(new Array<typeof charge>(samples).fill(charge));
           return rung;
         } catch (error) {
-          if (rung === bundles.length - 1 || !isOutOfNats(error)) throw error;
+          if (rung === bundles.length - 1 || !isOutOfNats(error)) throw asRefusal(error);
         }
       }
       throw new ScrimError('INTERNAL', 'no bundle was tried');
@@ -81,6 +82,12 @@ export async function createGatewayBudget(bundle: Bundle, options: GatewayLedger
 }
 
 const MAX_SHAPES = 1000;
+
+/** To clients a spent budget is a policy's No: RESOURCE_EXHAUSTED would tell them to try again soon. */
+function asRefusal(error: unknown): unknown {
+  if (!(error instanceof ScrimError) || error.code !== 'RESOURCE_EXHAUSTED') return error;
+  return new ScrimError('PERMISSION_DENIED', error.message, { details: error.details, cause: error });
+}
 
 function positionsAt(graph: Graph, input: string, cut: string, shape: readonly number[]): number {
   const found = inferShapes(graph, { inputShapes: { [input]: shape } }).get(cut)?.shape;

@@ -262,7 +262,10 @@ describe('the gateway', () => {
     for (let call = 0; call < 2; call++) expect(Math.abs((await ask('ann')) - 0.5)).toBeLessThan(0.1);
     expect(ledger.report('ann')).toMatchObject([{ releases: 2, nats: expect.closeTo(plain + less, 6) }]);
     sentUpstream = Buffer.alloc(0);
-    await expect(ask('ann')).rejects.toThrow(/budget of .* nothing was sent/);
+    await expect(ask('ann')).rejects.toMatchObject({
+      code: 'PERMISSION_DENIED',
+      message: expect.stringMatching(/budget of .* nothing was sent/),
+    });
     await expect(ask(undefined)).rejects.toThrow(/no header or parameter 'X-Subject'/);
     expect(sentUpstream).toHaveLength(0);
     await ask(undefined, { 'x-subject': 'bob' });
