@@ -31,6 +31,8 @@ export interface ControlPlane {
   kubeconfig(user: 'admin' | 'limited'): string;
   /** Ends the API server and starts it again on the same port and data, after `pauseMs`. */
   restartApiServer(pauseMs: number): Promise<void>;
+  /** Stops the controller manager where it stands, or lets it go on. */
+  freezeControllers(frozen: boolean): void;
   stop(): Promise<void>;
 }
 
@@ -155,6 +157,7 @@ export async function startControlPlane(): Promise<ControlPlane> {
         startApiServer();
         await ready();
       },
+      freezeControllers: (frozen) => void children.get('kube-controller-manager')?.kill(frozen ? 'SIGSTOP' : 'SIGCONT'),
       stop,
     };
   } catch (error) {

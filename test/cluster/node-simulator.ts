@@ -10,10 +10,15 @@ const NODE = 'simulated-node';
 export const NODE_ADDRESS = '192.168.0.152';
 const LEASES = '/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases';
 
+/** How fast the simulators act: tests raise `delayMs` where a wait must find its object unfinished. */
+export interface Pace {
+  delayMs: number;
+}
+
 /** Registers the node and plays its kubelet until the returned function is called. */
-export async function startNodeSimulator(api: AdminApi): Promise<() => Promise<void>> {
+export async function startNodeSimulator(api: AdminApi, pace: Pace): Promise<() => Promise<void>> {
   const stop = new AbortController();
-  const resources = { cpu: '8', memory: '32Gi', pods: '110', 'ephemeral-storage': '100Gi', 'nvidia.com/gpu': '2' };
+  const resources = { cpu: '8', memory: '32Gi', pods: '1000', 'ephemeral-storage': '100Gi', 'nvidia.com/gpu': '2' };
   await api.ensure('/api/v1/nodes', { apiVersion: 'v1', kind: 'Node', metadata: { name: NODE } });
   const beat = async (): Promise<void> => {
     const now = new Date().toISOString();
@@ -50,13 +55,21 @@ export async function startNodeSimulator(api: AdminApi): Promise<() => Promise<v
   await beat();
   const timer = setInterval(() => void beat().catch(() => undefined), 5_000);
   const watching = api.watch('/api/v1/pods', stop.signal, (type, pod) => {
-    if (type !== 'DELETED' && pod.spec.nodeName === NODE) void move(api, pod, stop.signal).catch(() => undefined);
+    if (type === 'DELETED' || pod.spec.nodeName !== NODE) return;
+    void pause(pace)
+      .then(() => move(api, pod, stop.signal))
+      .catch(() => undefined);
   });
   return async () => {
     stop.abort();
     clearInterval(timer);
     await watching;
   };
+}
+
+/** Waits as long as `pace` says. */
+export async function pause({ delayMs }: Pace): Promise<void> {
+  if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
 }
 
 async function move(api: AdminApi, pod: Json, signal: AbortSignal): Promise<void> {

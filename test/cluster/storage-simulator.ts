@@ -10,7 +10,7 @@
 import { cpSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { AdminApi, Json } from './admin-api.js';
-import { emitEvent } from './node-simulator.js';
+import { emitEvent, type Pace, pause } from './node-simulator.js';
 
 const DRIVER = 'sim.csi.scrim.dev';
 const CLASSES: readonly { name: string; provisioner: string; wait?: boolean; isDefault?: boolean; fails?: string }[] = [
@@ -31,11 +31,17 @@ export interface StorageSimulator {
   /** Installs the custom resource of Trident's in-place restore, and plays Trident for it. */
   installTridentRestore(outcome: 'Succeeded' | 'Failed'): Promise<void>;
   removeTridentRestore(): Promise<void>;
+  /** Installs Trident's custom resource for backends and writes one, with its Secret, into namespace 'trident'. */
+  installTridentBackend(
+    name: string,
+    spec: Json,
+    credentials: { readonly username: string; readonly password: string },
+  ): Promise<void>;
   stop(): Promise<void>;
 }
 
 /** Installs the custom resources and classes and plays the driver until it is stopped. */
-export async function startStorageSimulator(api: AdminApi, directory: string): Promise<StorageSimulator> {
+export async function startStorageSimulator(api: AdminApi, directory: string, pace: Pace): Promise<StorageSimulator> {
   const stop = new AbortController();
   const volumes = join(directory, 'volumes');
   const snapshots = join(directory, 'snapshots');
@@ -71,7 +77,10 @@ export async function startStorageSimulator(api: AdminApi, directory: string): P
   const sizes = new Map<string, string>();
   const watching = [
     api.watch('/api/v1/persistentvolumeclaims', stop.signal, (type, claim) => {
-      if (type !== 'DELETED') void provision(api, claim, volumes, snapshots).catch(() => undefined);
+      if (type === 'DELETED') return;
+      void pause(pace)
+        .then(() => provision(api, claim, volumes, snapshots))
+        .catch(() => undefined);
     }),
     api.watch('/api/v1/persistentvolumes', stop.signal, (type, volume) => {
       if (type !== 'DELETED') void reclaim(api, volume, volumes).catch(() => undefined);
@@ -79,7 +88,11 @@ export async function startStorageSimulator(api: AdminApi, directory: string): P
     api.watch(`${SNAPSHOTS}/volumesnapshots`, stop.signal, (type, snapshot) => {
       if (type === 'DELETED') {
         setTimeout(() => rmSync(join(snapshots, snapshot.metadata.uid), { recursive: true, force: true }), 1_000);
-      } else void take(api, snapshot, volumes, snapshots, sizes).catch(() => undefined);
+      } else {
+        void pause(pace)
+          .then(() => take(api, snapshot, volumes, snapshots, sizes))
+          .catch(() => undefined);
+      }
     }),
   ];
   const trident = '/apis/trident.netapp.io/v1/tridentactionsnapshotrestores';
@@ -120,6 +133,30 @@ export async function startStorageSimulator(api: AdminApi, directory: string): P
         'DELETE',
         '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/tridentactionsnapshotrestores.trident.netapp.io',
       );
+    },
+    installTridentBackend: async (name, spec, credentials) => {
+      await installCrd(api, 'trident.netapp.io', 'TridentBackendConfig', 'tridentbackendconfigs', {
+        spec: object({
+          storageDriverName: text,
+          managementLIF: text,
+          dataLIF: text,
+          svm: text,
+          credentials: object({ name: text, type: text }),
+        }),
+      });
+      await api.ensure('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'trident' } });
+      await api.ensure('/api/v1/namespaces/trident/secrets', {
+        apiVersion: 'v1',
+        kind: 'Secret',
+        metadata: { name: `${name}-credentials` },
+        stringData: credentials,
+      });
+      await api.ensure('/apis/trident.netapp.io/v1/namespaces/trident/tridentbackendconfigs', {
+        apiVersion: 'trident.netapp.io/v1',
+        kind: 'TridentBackendConfig',
+        metadata: { name },
+        spec: { ...spec, credentials: { name: `${name}-credentials` } },
+      });
     },
     stop: async () => {
       stop.abort();

@@ -2,12 +2,14 @@
 import { randomBytes } from 'node:crypto';
 import { connect, KubeClient } from '../../packages/dataops/src/index.js';
 import { type ControlPlane, eventually, startControlPlane } from './control-plane.js';
-import { startNodeSimulator } from './node-simulator.js';
+import { type Pace, startNodeSimulator } from './node-simulator.js';
 import { type StorageSimulator, startStorageSimulator } from './storage-simulator.js';
 
 /** What tests get. */
 export interface TestCluster extends ControlPlane {
   readonly storage: StorageSimulator;
+  /** How fast the simulated node and storage act. */
+  readonly pace: Pace;
   /** The client under test, as administrator. */
   readonly client: KubeClient;
   /** The client under test, as a user with no rights but those a test gives it. */
@@ -19,13 +21,15 @@ export interface TestCluster extends ControlPlane {
 /** Starts everything; `stop` ends everything. */
 export async function startTestCluster(): Promise<TestCluster> {
   const plane = await startControlPlane();
-  const stopNode = await startNodeSimulator(plane.api);
-  const storage = await startStorageSimulator(plane.api, plane.directory);
+  const pace: Pace = { delayMs: 0 };
+  const stopNode = await startNodeSimulator(plane.api, pace);
+  const storage = await startStorageSimulator(plane.api, plane.directory, pace);
   const client = new KubeClient(connect({ kubeconfig: plane.kubeconfig('admin') }));
   const limited = new KubeClient(connect({ kubeconfig: plane.kubeconfig('limited') }));
   return {
     ...plane,
     storage,
+    pace,
     client,
     limited,
     createNamespace: async () => {

@@ -16,7 +16,9 @@ export type DataopsStep =
   | 'delete-snapshots'
   | 'delete-workspace-volume'
   | 'create-flexcache'
-  | 'delete-flexcache';
+  | 'flexcache-created'
+  | 'delete-flexcache'
+  | 'flexcache-deleted';
 
 /** One event; `namespace` is where the object is or would be. */
 export type DataopsEvent =
@@ -25,7 +27,7 @@ export type DataopsEvent =
       readonly kind: Kind;
       readonly name: string;
       readonly namespace: string;
-      /** For snapshots: the volume they are of. */
+      /** For snapshots: the volume they are of; for a FlexCache's volume and claim: the other one. */
       readonly source?: string;
     }
   | {

@@ -11,6 +11,14 @@ export {
 export type { DataopsEvent, DataopsStep } from './events.js';
 export type { PodLogLine } from './job-logs.js';
 export {
+  type CreateFlexCacheOptions,
+  createFlexCache,
+  type DeleteFlexCacheOptions,
+  deleteFlexCache,
+  type FlexCacheBackend,
+  type FlexCacheResult,
+} from './flexcache.js';
+export {
   type CloneJupyterLabOptions,
   type CreateJupyterLabOptions,
   cloneJupyterLab,

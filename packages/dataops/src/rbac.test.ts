@@ -8,7 +8,7 @@ import { COMMAND_RULES, clusterRoles } from './rbac.js';
 const file = fileURLToPath(new URL('../../../deploy/rbac.yaml', import.meta.url));
 const HEADER = `# Least rights for each Kubernetes command of scrim, written from packages/dataops/src/rbac.ts.
 # Bind scrim-COMMAND in a namespace with a RoleBinding; where there is a scrim-COMMAND-cluster, bind that one with a
-# ClusterRoleBinding (volumes and nodes belong to no namespace).
+# ClusterRoleBinding (volumes and nodes belong to no namespace); scrim-COMMAND-trident with a RoleBinding in Trident's.
 `;
 
 it('deploy/rbac.yaml grants exactly the rights of the table', () => {

@@ -3,7 +3,8 @@
  *
  * deploy/rbac.yaml is written from this table, and the cluster tests take the rights away one by one. Rights marked
  * 'rollback' are used only when a command fails: to remove what it made. 'optional' ones
- * are used in some cases only: nodes for addresses, snapshots where workspaces are clones, Trident's in-place restore.
+ * are used in some cases only: nodes for addresses, snapshots where workspaces are clones, Trident's in-place restore,
+ * watching a Service whose load balancer is still to come.
  */
 import type { V1ClusterRole } from '@kubernetes/client-node';
 
@@ -13,8 +14,8 @@ export interface AccessRule {
   readonly group: string;
   readonly resource: string;
   readonly verbs: readonly string[];
-  /** Resources outside namespaces need a ClusterRoleBinding. */
-  readonly scope?: 'cluster';
+  /** Resources outside namespaces need a ClusterRoleBinding, those of Trident a RoleBinding in its namespace. */
+  readonly scope?: 'cluster' | 'trident';
   readonly use?: 'rollback' | 'optional';
 }
 
@@ -30,6 +31,15 @@ const snapshots = (verbs: string, use?: AccessRule['use']): AccessRule =>
 const deployments = (verbs: string, use?: AccessRule['use']): AccessRule => rule('apps', 'deployments', verbs, use);
 const services = (verbs: string, use?: AccessRule['use']): AccessRule => rule('', 'services', verbs, use);
 const secrets = (verbs: string, use?: AccessRule['use']): AccessRule => rule('', 'secrets', verbs, use);
+const volumes = (verbs: string, use?: AccessRule['use']): AccessRule => ({
+  ...rule('', 'persistentvolumes', verbs, use),
+  scope: 'cluster',
+});
+/** What FlexCache commands read of Trident's backend. */
+const backend: readonly AccessRule[] = [
+  { ...rule('trident.netapp.io', 'tridentbackendconfigs', 'get'), scope: 'trident' },
+  { ...rule('', 'secrets', 'get'), scope: 'trident' },
+];
 const nodes: AccessRule = { ...rule('', 'nodes', 'list', 'optional'), scope: 'cluster' };
 const events = rule('', 'events', 'list watch');
 const pods = rule('', 'pods', 'list watch');
@@ -52,14 +62,24 @@ export const COMMAND_RULES: Readonly<Record<string, readonly AccessRule[]>> = {
     snapshots('get'),
     events,
     rule('', 'pods', 'list'),
-    { ...rule('', 'persistentvolumes', 'get list watch patch'), scope: 'cluster' },
-    { ...rule('', 'persistentvolumes', 'delete', 'rollback'), scope: 'cluster' },
+    volumes('get list watch patch'),
+    volumes('delete', 'rollback'),
     rule('trident.netapp.io', 'tridentactionsnapshotrestores', `${MAKE_AND_WAIT} delete`, 'optional'),
   ],
+  'create-flexcache': [
+    claims(MAKE_AND_WAIT),
+    events,
+    volumes(MAKE_AND_WAIT),
+    ...backend,
+    claims('delete', 'rollback'),
+    volumes('delete', 'rollback'),
+  ],
+  'delete-flexcache': [claims(REMOVE), rule('', 'pods', 'list'), volumes(REMOVE), ...backend],
   'create-jupyterlab': [
     claims(MAKE_AND_WAIT),
     events,
-    services(MAKE_AND_WAIT),
+    services(`${MAKE} list`),
+    services('watch', 'optional'),
     secrets(MAKE),
     deployments(MAKE_AND_WAIT),
     pods,
@@ -73,7 +93,8 @@ export const COMMAND_RULES: Readonly<Record<string, readonly AccessRule[]>> = {
     claims(MAKE_AND_WAIT),
     snapshots(`${MAKE_AND_WAIT} delete`),
     events,
-    services(MAKE_AND_WAIT),
+    services(`${MAKE} list`),
+    services('watch', 'optional'),
     secrets(MAKE),
     deployments(MAKE_AND_WAIT),
     pods,
@@ -100,13 +121,14 @@ export const COMMAND_RULES: Readonly<Record<string, readonly AccessRule[]>> = {
     pods,
     deployments('get list watch'),
     rule('apps', 'deployments/scale', 'patch'),
-    { ...rule('', 'persistentvolumes', 'get list watch patch'), scope: 'cluster' },
-    { ...rule('', 'persistentvolumes', 'delete', 'rollback'), scope: 'cluster' },
+    volumes('get list watch patch'),
+    volumes('delete', 'rollback'),
     rule('trident.netapp.io', 'tridentactionsnapshotrestores', `${MAKE_AND_WAIT} delete`, 'optional'),
   ],
   'create-triton-server': [
     claims('get'),
-    services(MAKE_AND_WAIT),
+    services(`${MAKE} list`),
+    services('watch', 'optional'),
     deployments(MAKE_AND_WAIT),
     pods,
     nodes,
@@ -144,7 +166,8 @@ export const COMMAND_RULES: Readonly<Record<string, readonly AccessRule[]>> = {
 
 /**
  * The ClusterRoles of a command: `scrim-<command>` to be bound in a namespace by a RoleBinding, and, where it looks
- * outside namespaces, `scrim-<command>-cluster` to be bound by a ClusterRoleBinding.
+ * outside namespaces, `scrim-<command>-cluster` to be bound by a ClusterRoleBinding; `scrim-<command>-trident`, to be
+ * bound in Trident's namespace, where it reads Trident's backend.
  */
 export function clusterRoles(
   command: string,
@@ -158,6 +181,9 @@ export function clusterRoles(
       .filter((entry) => entry.scope === scope && entry.verbs.length > 0)
       .map(({ group, resource, verbs }) => ({ apiGroups: [group], resources: [resource], verbs: [...verbs] })),
   });
-  const outside = rules.some(({ scope }) => scope === 'cluster');
-  return [role(`scrim-${command}`, undefined), ...(outside ? [role(`scrim-${command}-cluster`, 'cluster')] : [])];
+  const needed = (scope: AccessRule['scope']): boolean => rules.some((entry) => entry.scope === scope);
+  return [
+    role(`scrim-${command}`, undefined),
+    ...(['cluster', 'trident'] as const).filter(needed).map((scope) => role(`scrim-${command}-${scope}`, scope)),
+  ];
 }

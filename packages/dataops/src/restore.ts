@@ -15,7 +15,7 @@ import { checkName, labelValue, largerQuantity, shorten, uniqueSuffix } from './
 import { Operation, type OperationOptions, requestDigest, runOperation } from './operation.js';
 import { readSnapshot } from './snapshots.js';
 import { refuseInUse } from './volumes.js';
-import { waitForClaim } from './waiting.js';
+import { waitForAvailable, waitForClaim, waitForPreboundClaim } from './waiting.js';
 
 const RESTORE_LABEL = 'scrim.dev/restore';
 const JOURNAL_ANNOTATION = 'scrim.dev/restore-journal';
@@ -201,7 +201,7 @@ async function swap(operation: Operation, journal: Journal, keepOldVolume: boole
   if (present?.spec?.volumeName !== newVolume) {
     await operation.silently(() => operation.remove('PersistentVolumeClaim', claim.name));
     await reserve(client, newVolume, namespace, claim.name, options);
-    await available(operation, newVolume);
+    await waitForAvailable(operation, newVolume);
     await operation.silently(() => makeClaimAgain(operation, journal, newVolume));
   }
   await client.patch('PersistentVolume', '', newVolume, await released(client, newVolume, signal), options);
@@ -223,7 +223,7 @@ async function makeClaimAgain(operation: Operation, journal: Journal, volume: st
     ...manifest,
     metadata: { ...manifest.metadata, ...(ownerReferences === undefined ? {} : { ownerReferences }) },
   });
-  await waitForClaim(operation, journal.claim.name, object.metadata?.uid ?? '');
+  await waitForPreboundClaim(operation, journal.claim.name, object.metadata?.uid ?? '');
 }
 
 /** Keeps a volume whatever happens to its claim; with a journal, writes it there. */
@@ -283,16 +283,6 @@ async function reserve(
   await client.patch('PersistentVolume', '', volume, { spec: { claimRef } }, options);
 }
 
-/** Waits until the volume controller has seen the reservation: a claim that comes first is tried again only later. */
-async function available(operation: Operation, volume: string): Promise<void> {
-  await operation.waitFor(
-    `PersistentVolume '${volume}' to be available`,
-    { volumes: { kind: 'PersistentVolume', name: volume } },
-    ({ volumes }) => (volumes?.[0]?.status?.phase === 'Available' ? true : undefined),
-    ({ volumes }) => `it is ${volumes?.[0]?.status?.phase ?? 'not there'}`,
-  );
-}
-
 /** Undoes a swap that failed: the claim gets its old volume, the new one goes. */
 async function bindBack(failed: Operation, journal: Journal, signal: AbortSignal): Promise<void> {
   const { client, namespace } = failed;
@@ -304,7 +294,7 @@ async function bindBack(failed: Operation, journal: Journal, signal: AbortSignal
     if (present?.spec?.volumeName !== oldVolume) {
       if (present !== undefined) await operation.remove('PersistentVolumeClaim', claim.name);
       await reserve(client, oldVolume, namespace, claim.name, options);
-      await available(operation, oldVolume);
+      await waitForAvailable(operation, oldVolume);
       await makeClaimAgain(operation, journal, oldVolume);
     }
     await client.patch('PersistentVolume', '', oldVolume, await released(client, oldVolume, signal), options);

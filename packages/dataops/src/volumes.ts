@@ -210,6 +210,8 @@ export interface VolumeInfo {
   readonly sourcePvcExists?: boolean;
   readonly sourceSnapshot?: string;
   readonly sourceSnapshotExists?: boolean;
+  /** SVM and volume a FlexCache is of; undefined for other volumes. */
+  readonly flexCacheOf?: { readonly svm: string; readonly volume: string };
 }
 
 /** Lists the volumes of a namespace. */
@@ -227,6 +229,10 @@ export async function listVolumes(client: KubeClient, options: OperationOptions 
 function isClone(claim: KindMap['PersistentVolumeClaim']): boolean {
   const operation = claim.metadata?.labels?.['created-by-operation'];
   return operation === 'clone-volume' || operation === 'clone-jupyterlab';
+}
+
+function isFlexCache(claim: KindMap['PersistentVolumeClaim']): boolean {
+  return claim.metadata?.labels?.app === 'flexcache';
 }
 
 async function snapshotNames(client: KubeClient, namespace: string, signal: AbortSignal): Promise<ReadonlySet<string>> {
@@ -255,6 +261,14 @@ function describe(
     ...(sourceSnapshot === undefined
       ? {}
       : { sourceSnapshot, sourceSnapshotExists: snapshots?.has(sourceSnapshot) ?? false }),
+    ...(isFlexCache(claim)
+      ? {
+          flexCacheOf: {
+            svm: metadata?.labels?.source_svm ?? '',
+            volume: metadata?.labels?.source_volume ?? '',
+          },
+        }
+      : {}),
   };
 }
 
@@ -268,11 +282,20 @@ export interface DeleteVolumeOptions extends OperationOptions {
 /**
  * Deletes a volume, and its snapshots unless they are to be kept, and waits until it is gone.
  *
- * @throws NOT_FOUND, UNAVAILABLE with reason 'InUse' while pods use it (nothing is deleted then)
+ * @throws NOT_FOUND, INVALID_ARGUMENT for a FlexCache, UNAVAILABLE with reason 'InUse' while pods use it (nothing is
+ *   deleted then)
  */
 export async function deleteVolume(client: KubeClient, options: DeleteVolumeOptions): Promise<void> {
   checkName('pvcName', options.pvcName);
   await runOperation(client, options, async (operation) => {
+    const { client, namespace, signal } = operation;
+    const claim = await client.find('PersistentVolumeClaim', namespace, options.pvcName, signal);
+    if (claim !== undefined && isFlexCache(claim)) {
+      throw new ScrimError(
+        'INVALID_ARGUMENT',
+        `PersistentVolumeClaim '${options.pvcName}' is a FlexCache volume: delete it as one, so that the cache goes too`,
+      );
+    }
     await refuseInUse(operation, options.pvcName);
     await removeVolume(operation, options.pvcName, options.preserveSnapshots ?? false);
   });

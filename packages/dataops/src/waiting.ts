@@ -1,4 +1,5 @@
 /** Waits of several commands: a claim is bound, a snapshot ready, a Deployment ready. Each ends early with the reason. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { V1PersistentVolumeClaim, V1Pod } from '@kubernetes/client-node';
 import { ScrimError } from 'scrim';
 import {
@@ -41,6 +42,51 @@ export async function waitForClaim(operation: Operation, name: string, uid: stri
       return undefined;
     },
     ({ events }) => latestOf(events ?? [])?.message ?? '',
+  );
+}
+
+const AWAITED_ANNOTATION = 'scrim.dev/awaited';
+
+/**
+ * Waits until a claim that names its volume is bound. The volume controller may meet the claim before its own view of
+ * the volume is current; it would come back to it only with its next look at everything, a quarter of a minute later.
+ * A change of the claim has it look at once, so an annotation is written, and removed again.
+ */
+export async function waitForPreboundClaim(operation: Operation, name: string, uid: string): Promise<ClaimOutcome> {
+  const { client, namespace, signal, fieldManager } = operation;
+  const stop = new AbortController();
+  const within = AbortSignal.any([signal, stop.signal]);
+  let nudges = 0;
+  const annotate = async (value: string | null): Promise<void> => {
+    const change = { metadata: { uid, annotations: { [AWAITED_ANNOTATION]: value } } };
+    await client.patch('PersistentVolumeClaim', namespace, name, change, { fieldManager, signal });
+  };
+  const nudging = (async () => {
+    for (let pauseMs = 500; ; pauseMs = Math.min(pauseMs * 2, 5_000)) {
+      await sleep(pauseMs, undefined, { signal: within });
+      await annotate(String(++nudges));
+    }
+    // It only hastens: the wait itself says what is wrong.
+  })().catch(() => undefined);
+  try {
+    return await waitForClaim(operation, name, uid);
+  } finally {
+    stop.abort();
+    await nudging;
+    if (nudges > 0) await annotate(null).catch(() => undefined);
+  }
+}
+
+/**
+ * Waits until the volume controller has seen that a volume is reserved for a claim that does not exist yet. A claim
+ * that comes earlier is bound only when the controller looks at everything again, a quarter of a minute later.
+ */
+export async function waitForAvailable(operation: Operation, volume: string): Promise<void> {
+  await operation.waitFor(
+    `PersistentVolume '${volume}' to be available`,
+    { volumes: { kind: 'PersistentVolume', name: volume } },
+    ({ volumes }) => (volumes?.[0]?.status?.phase === 'Available' ? true : undefined),
+    ({ volumes }) => `it is ${volumes?.[0]?.status?.phase ?? 'not there'}`,
   );
 }
 

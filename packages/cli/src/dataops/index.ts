@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import type { CommandContext } from '../context.js';
 import { registerBatchInference } from './batch-inference.js';
 import { registerCaConfigMap } from './ca-config-map.js';
+import { registerFlexCache } from './flexcache.js';
 import { registerJupyterLab } from './jupyterlab.js';
 import { registerJupyterLabSnapshot } from './jupyterlab-snapshot.js';
 import { registerRepoPush } from './repo-push.js';
@@ -19,6 +20,7 @@ export function registerDataopsCommands(program: Command, context: CommandContex
   const verbs = addVerbs(program);
   registerVolume(verbs, context);
   registerVolumeSnapshot(verbs, context);
+  registerFlexCache(verbs, context);
   registerJupyterLab(verbs, context);
   registerJupyterLabSnapshot(verbs, context);
   registerTritonServer(verbs, context);

@@ -110,6 +110,9 @@ function listVolumes(list: Command, context: CommandContext): void {
           sourcePvc === undefined || sourcePvcExists ? (sourcePvc ?? '') : '*deleted*',
         'Source VolumeSnapshot': ({ clone, sourceSnapshot, sourceSnapshotExists }) =>
           sourceSnapshot === undefined ? (clone ? 'n/a' : '') : sourceSnapshotExists ? sourceSnapshot : '*deleted*',
+        FlexCache: ({ flexCacheOf }) => (flexCacheOf === undefined ? 'No' : 'Yes'),
+        'Source SVM': ({ flexCacheOf }) => flexCacheOf?.svm ?? '',
+        'Source Volume': ({ flexCacheOf }) => flexCacheOf?.volume ?? '',
       });
     }),
   );

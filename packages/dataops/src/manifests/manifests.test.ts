@@ -4,6 +4,7 @@ import * as models from '@kubernetes/client-node';
 import { describe, expect, it } from 'vitest';
 import { COMMAND_RULES, clusterRoles } from '../rbac.js';
 import { batchInferenceJobs, jobAbilities, mergeJob } from './batch-inference.js';
+import { flexCacheClaim, flexCacheVolume } from './flexcache.js';
 import { workspaceDeployment, workspaceSecret, workspaceService } from './jupyterlab.js';
 import { workspaceLabels } from './labels.js';
 import { repositoryPusher } from './repository-pusher.js';
@@ -51,6 +52,16 @@ const s3 = {
 };
 const mounts = [{ claim: 'data', path: '/data' }];
 const resources = { cpu: '1', memory: '1Gi', gpus: 1 };
+const cache = {
+  claim: 'cache1',
+  namespace: 'ns',
+  volume: 'pv-cache1',
+  size: '50Gi',
+  junction: '/cache1',
+  dataLif: '10.0.0.2',
+  sourceSvm: 'svm',
+  sourceVolume: 'vol',
+};
 const batch = {
   name: 'faces',
   image: 'scrim-job',
@@ -71,6 +82,8 @@ const CASES: readonly [string, object][] = [
     'V1PersistentVolumeClaim',
     claimManifest({ name: 'a', size: '1Gi', storageClass: 'b', snapshot: 'c', volumeName: 'd' }),
   ],
+  ['V1PersistentVolume', flexCacheVolume(cache)],
+  ['V1PersistentVolumeClaim', flexCacheClaim(cache)],
   ['V1Secret', workspaceSecret({ name: 'a', labels, passwordHash: 'argon2:x', tls: true })],
   ['V1Service', workspaceService({ workspace: 'live', labels, loadBalancer: true, tls: true })],
   [
