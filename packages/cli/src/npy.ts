@@ -28,7 +28,8 @@ export function decodeNpy(bytes: Uint8Array): Tensor<'float32'> {
   const shape = (dims?.match(/\d+/g) ?? []).map(Number);
   const size = sizeOf(shape);
   if (bytes.length - start !== size * 4) fail(`has ${bytes.length - start} bytes of data, expected ${size * 4}`);
-  return tensor('float32', shape, new Float32Array(bytes.slice(start).buffer, 0, size));
+  // A copy: a Buffer's own slice() is a view that starts anywhere in its memory.
+  return tensor('float32', shape, new Float32Array(new Uint8Array(bytes.subarray(start)).buffer, 0, size));
 }
 
 /** Writes a float32 array, version 1. */
