@@ -29,8 +29,11 @@ export function tradeOffChart(
   return render(640, 380, {
     legend: { bottom: 0, textStyle: FONT, data: kinds },
     grid: { left: 64, right: 30, top: 24, bottom: 84 },
-    xAxis: { ...axis(labels.success, 32), scale: true },
-    yAxis: { ...axis(labels.accuracy, 44), scale: true },
+    xAxis: { ...axis(labels.success, 32), ...range(points.map(({ success }) => success)) },
+    yAxis: {
+      ...axis(labels.accuracy, 44),
+      ...range([...points.map(({ accuracy }) => accuracy), labels.cleanAccuracy ?? []].flat()),
+    },
     series: kinds.map((kind, i) => ({
       name: kind,
       type: 'line',
@@ -100,12 +103,23 @@ function axis(name: string, gap: number): Record<string, unknown> {
   };
 }
 
+/** A range in tenths of its power of ten around values, with room for the labels. */
+function range(values: readonly number[]): { min: number; max: number } {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  const room = Math.max((high - low) * 0.15, Math.abs(high) * 0.05, 1e-6);
+  const unit = 10 ** Math.floor(Math.log10(high - low + 2 * room)) / 2;
+  const tidy = (value: number): number => Number(value.toPrecision(6));
+  return { min: tidy(Math.floor((low - room) / unit) * unit), max: tidy(Math.ceil((high + room) / unit) * unit) };
+}
+
 function render(width: number, height: number, option: Record<string, unknown>): string {
   const chart = init(null, null, { renderer: 'svg', ssr: true, width, height });
   chart.setOption({ animation: false, backgroundColor: 'transparent', textStyle: FONT, ...option });
   const svg = chart.renderToSVGString();
   chart.dispose();
-  return svg.replaceAll(INK, 'currentColor').replaceAll(LINE, 'currentColor');
+  // Its style sheet only says what happens under a pointer.
+  const still = svg.replace(/<style[\s\S]*?<\/style>/g, '');
+  return still.replaceAll(INK, 'currentColor').replaceAll(LINE, 'currentColor');
 }
 
 function round(value: number): number {

@@ -3,7 +3,7 @@
  * anywhere; light, dark and on paper. What was measured and what is proven stand in different tables, and an attack that
  * failed or ran too short is marked as such wherever it is named.
  */
-import { type AuditedBundle, type AuditReport, type ReportedAttack, tradeOffs } from 'scrim/audit';
+import { type AttackValue, type AuditedBundle, type AuditReport, type ReportedAttack, tradeOffs } from 'scrim/audit';
 import { curveChart, tradeOffChart } from './audit-charts.js';
 
 /** A picture of the page. */
@@ -60,7 +60,7 @@ summary { cursor: pointer; color: var(--soft); font-size: .9rem; margin: .8rem 0
 
 const VERDICTS: Readonly<Record<ReportedAttack['verdict'], string>> = {
   measured: 'measured',
-  'too-short': 'not to be trusted',
+  'too-short': 'too short to trust',
   failed: 'failed attack',
 };
 
@@ -131,7 +131,7 @@ function summaryTable(bundles: readonly AuditedBundle[]): string {
       if (!attack || !value) return '<td><span class="soft">not run</span></td>';
       return (
         `<td>${show(value.mean, value.unit)} ${attack.verdict === 'measured' ? '' : badge(attack.verdict)}` +
-        `<small>floor ${baseline(attack, 'floor')}, ceiling ${baseline(attack, 'ceiling')}</small></td>`
+        `<small>floor ${plainBaseline(attack, 'floor')}</small><small>ceiling ${plainBaseline(attack, 'ceiling')}</small></td>`
       );
     });
     const value = bundles.flatMap((bundle) => bundle.attacks.find((candidate) => candidate.name === name) ?? [])[0]
@@ -147,7 +147,7 @@ function summaryTable(bundles: readonly AuditedBundle[]): string {
   const proven = bundles.map(({ proven: bounds }) => {
     const [first] = bounds;
     return first
-      ? `<td>${first.value.toLocaleString('en')} ${escapeHtml(first.unit ?? '')}<small>proven, under assumptions</small></td>`
+      ? `<td>${first.value.toLocaleString('en')} ${escapeHtml(first.unit ?? '')}<small>proven under assumptions: ${escapeHtml(first.name)}</small></td>`
       : '<td><span class="soft">none</span></td>';
   });
   return `<div class="scroll"><table>
@@ -162,9 +162,9 @@ ${rows.join('\n')}
 }
 
 function tradeOffSection(bundles: readonly AuditedBundle[]): string {
-  const found = tradeOffs(bundles);
+  const found = tradeOffs(bundles).filter(({ points }) => points.length > 1);
   if (found.length === 0) {
-    return '<p class="soft">No bundle has a recorded accuracy, so there is nothing to draw accuracy against.</p>';
+    return '<p class="soft">Accuracy is drawn against attackers where two bundles or more have a recorded accuracy.</p>';
   }
   const clean = bundles.flatMap(({ cleanAccuracy }) => cleanAccuracy ?? [])[0]?.value;
   const figures = found.map(({ attack, value, points }) => {
@@ -291,14 +291,29 @@ function curveSection({ attacks }: AuditedBundle): string {
   return `<details open><summary>Curves of the attacks</summary><div class="charts">${charts.join('\n')}</div></details>`;
 }
 
-/** The best value among baselines of a kind, with its name. */
+/** The strictest baseline of a kind: the best floor, the first ceiling (the same attack without noise). */
+function findBaseline(
+  attack: ReportedAttack,
+  kind: 'floor' | 'ceiling',
+  place: number,
+): { readonly name: string; readonly value: AttackValue } | undefined {
+  const found = attack.baselines.flatMap(({ name, kind: own, values }) => {
+    const value = values[place];
+    return own === kind && value ? [{ name, value }] : [];
+  });
+  if (kind === 'ceiling') return found[0];
+  const sign = attack.values[place]?.better === 'lower' ? -1 : 1;
+  return found.sort((a, b) => sign * (b.value.mean - a.value.mean))[0];
+}
+
 function baseline(attack: ReportedAttack, kind: 'floor' | 'ceiling', place = 0): string {
-  const of = attack.baselines.filter((candidate) => candidate.kind === kind && candidate.values[place] !== undefined);
-  const lower = attack.values[place]?.better === 'lower';
-  const sorted = [...of].sort((a, b) => (b.values[place]?.mean ?? 0) - (a.values[place]?.mean ?? 0));
-  const best = kind === 'ceiling' ? of[0] : lower ? sorted.at(-1) : sorted[0];
-  const value = best?.values[place];
-  return best && value ? `${show(value.mean, value.unit)}<small>${escapeHtml(best.name)}</small>` : '–';
+  const found = findBaseline(attack, kind, place);
+  return found ? `${show(found.value.mean, found.value.unit)}<small>${escapeHtml(found.name)}</small>` : '–';
+}
+
+function plainBaseline(attack: ReportedAttack, kind: 'floor' | 'ceiling'): string {
+  const found = findBaseline(attack, kind, 0);
+  return found ? `${show(found.value.mean, found.value.unit)} (${escapeHtml(found.name)})` : '–';
 }
 
 function badges(attack: ReportedAttack): string {

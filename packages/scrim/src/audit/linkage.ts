@@ -73,7 +73,7 @@ export async function runLinkageAttack(input: LinkageAttackInput, hooks: AttackH
     });
   }
   const hits = new Map(readings.map(({ name }) => [name, [] as number[]]));
-  const cleanHits: number[] = [];
+  const cleanHits = new Map(readings.map(({ name }) => [name, [] as number[]]));
   const gallery = readings.map(({ features }) => expected.map(features));
   try {
     for (const [i, { activation }] of records.entries()) {
@@ -82,7 +82,7 @@ export async function runLinkageAttack(input: LinkageAttackInput, hooks: AttackH
       const clean = withoutNoise(quiet, activation);
       readings.forEach((reading, r) => {
         hits.get(reading.name)!.push(rightPhoto(reading, gallery[r]!, release, i));
-        if (r === 0) cleanHits.push(rightPhoto(reading, gallery[r]!, clean, i));
+        cleanHits.get(reading.name)!.push(rightPhoto(reading, gallery[r]!, clean, i));
       });
       hooks.onProgress?.({ attack: 'linkage', done: i + 1, of: records.length });
     }
@@ -92,14 +92,15 @@ export async function runLinkageAttack(input: LinkageAttackInput, hooks: AttackH
   const ids = records.map(({ id }) => id);
   const chance = ids.map(() => 1 / records.length);
   const value = (name: string, list: readonly number[]): AttackValue =>
-    rankValue(`right photo among ${records.length}${name === '' ? '' : `, ${name}`}`, list, ids, name);
-  const values = readings.map(({ name }) => value(name, hits.get(name)!)).sort((a, b) => b.mean - a.mean);
-  const best = [...hits.values()].sort((a, b) => sum(b) - sum(a))[0]!;
+    rankValue(`right photo among ${records.length}, ${name}`, list, ids, name);
+  // The best reading is the headline.
+  const names = readings.map(({ name }) => name).sort((a, b) => sum(hits.get(b)!) - sum(hits.get(a)!));
+  const best = names[0]!;
   const { live, reason } = judgeLiveness({
     name: 'linkage',
-    attack: [best],
+    attack: [hits.get(best)!],
     floors: [{ name: 'chance', values: chance }],
-    ceiling: { name: 'clean activation', values: cleanHits },
+    ceiling: { name: 'clean activation', values: cleanHits.get(best)! },
   });
   const name = candidates ? `linkage, ${candidates.name}` : 'linkage, the very photos';
   return {
@@ -107,10 +108,14 @@ export async function runLinkageAttack(input: LinkageAttackInput, hooks: AttackH
     description:
       `The attacker has ${candidates ? `${candidates.name} of the photos` : 'the photos themselves'} and says which of ` +
       'them a release belongs to. Layout and edges link a release to its photo even where no face can be recognised.',
-    values,
+    values: names.map((reading) => value(reading, hits.get(reading)!)),
     baselines: [
-      { name: 'chance', kind: 'floor', values: [value('', chance)] },
-      { name: 'clean activation', kind: 'ceiling', values: [value('likelihood', cleanHits)] },
+      { name: 'chance', kind: 'floor', values: names.map((reading) => value(reading, chance)) },
+      {
+        name: 'clean activation',
+        kind: 'ceiling',
+        values: names.map((reading) => value(reading, cleanHits.get(reading)!)),
+      },
     ],
     samples: records.length,
     trainedOn: input.fit?.photos.length ?? 0,

@@ -118,7 +118,7 @@ export async function runRightFace(input: FaceAttackInput, hooks: AttackHooks = 
     (boxes ?? []).filter(isLargeEnough).map((box) => ({ record, box })),
   );
   if (faces.length < 2) {
-    throw new ScrimError('INVALID_DATA', `${faces.length} faces were found on the photos, expected at least two`);
+    throw new ScrimError('INVALID_DATA', `faces found on the photos: ${faces.length}, expected at least two`);
   }
   const embed = createFaceReader(input, faces, hooks, 'right face');
   const originals = await embed.photos();

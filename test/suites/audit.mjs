@@ -1,0 +1,107 @@
+// `scrim audit` on the sample photos npm installs, with budgets far too small to be trusted: wrong calls, an interrupted
+// audit that goes on, a page without requests, and a report that calls short attacks short. Needs a built tree.
+import { spawn, spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
+const bin = root('packages/cli/bin/scrim.js');
+const folder = mkdtempSync(join(tmpdir(), 'scrim-audit-'));
+const file = (name) => join(folder, name);
+
+mkdirSync(file('photos'));
+for (const [name, path] of [
+  ['human', 'node_modules/@vladmandic/human/assets'],
+  ['face-api', 'node_modules/@vladmandic/face-api/demo'],
+]) {
+  for (const photo of readdirSync(root(path)).filter((entry) => /^(sample|human-sample).*\.jpg$/.test(entry))) {
+    symlinkSync(join(root(path), photo), file(`photos/${name}-${photo}`));
+  }
+}
+const photos = readdirSync(file('photos'));
+writeFileSync(
+  file('labels.csv'),
+  ['file,kind', ...photos.map((photo) => `photos/${photo},${photo.startsWith('human') ? 'a' : 'b'}`)].join('\n'),
+);
+
+const bundle = root('models/faceboxes-tfjs/alpha-0.80');
+const small = ['--data', file('photos'), '--steps', '6', '--size', '256', '--picture-side', '32', '--capacity', '0.1'];
+const out = ['--out', file('report')];
+const run = (args) => spawnSync(process.execPath, [bin, 'audit', ...args], { encoding: 'utf8', timeout: 300_000 });
+const print = (text) => process.stdout.write(`${text}\n`);
+let [passed, failed] = [0, 0];
+const check = (name, problems) => {
+  const found = problems.filter(Boolean);
+  if (found.length === 0) passed++;
+  else failed++;
+  print(`${found.length === 0 ? 'ok  ' : 'FAIL'} ${name}${found.length === 0 ? '' : `: ${found.join('; ')}`}`);
+};
+
+for (const [name, args, exit, message] of [
+  ['unknown attack', [bundle, ...small, '--attacks', 'guessing'], 2, /names 'guessing'/],
+  ['people are missing', [bundle, ...small, '--attacks', 'identity'], 2, /needs --people/],
+  ['labels are missing', [bundle, ...small, '--attacks', 'attributes'], 2, /needs --labels/],
+  ['no bundle', [file('none'), ...small], 1, /no bundle/],
+  ['no embedder', [bundle, ...small, '--attacks', 'right-face', '--embedder', file('none.onnx')], 1, /none\.onnx/],
+  ['no photos', [bundle, '--data', file('empty')], 1, /empty/],
+]) {
+  const result = run([...args, ...out]);
+  check(name, [
+    result.status !== exit && `exit ${result.status}, expected ${exit}`,
+    !message.test(result.stderr) && `stderr lacks ${message}: ${result.stderr.slice(-300)}`,
+    /\n\s+at /.test(result.stderr) && 'a stack trace',
+    result.stdout !== '' && 'a failure printed on stdout',
+  ]);
+}
+
+const whole = [bundle, ...small, ...out, '--labels', file('labels.csv'), '--attacks', 'decoder,linkage,attributes'];
+const code = await new Promise((resolve) => {
+  const child = spawn(process.execPath, [bin, 'audit', ...whole], { stdio: 'ignore' });
+  const parts = file('report/parts');
+  const timer = setInterval(() => {
+    if (existsSync(parts) && readdirSync(parts).some((entry) => /^decoder-clean.*json$/.test(entry)))
+      child.kill('SIGINT');
+  }, 100);
+  child.on('exit', (status) => {
+    clearInterval(timer);
+    resolve(status);
+  });
+});
+check('interrupted', [code !== 130 && `exit ${code}, expected 130`, existsSync(file('report/index.html')) && 'a page']);
+const kept = readdirSync(file('report/parts')).filter((entry) => entry.startsWith('decoder-clean'));
+
+const result = run([...whole, '--json']);
+const report = result.status === 0 ? JSON.parse(result.stdout) : undefined;
+check('goes on', [
+  result.status !== 0 && `exit ${result.status}: ${result.stderr.slice(-400)}`,
+  readdirSync(file('report/parts'))
+    .filter((entry) => entry.startsWith('decoder-clean'))
+    .join() !== kept.join() && 'the finished part was made again',
+]);
+const attacks = report?.bundles[0].attacks ?? [];
+check('report', [
+  report?.format !== 'scrim-audit' && 'another format',
+  attacks.length !== 4 && `${attacks.length} attacks, expected 4`,
+  attacks.some(({ verdict }) => verdict === 'measured') && 'an attack of six steps or three photos counts as measured',
+  readFileSync(file('report/report.json'), 'utf8').trim() !== result.stdout.trim() && 'stdout and report.json differ',
+]);
+const page = readFileSync(file('report/index.html'), 'utf8');
+check('page', [
+  /<script|<link|@import|url\((?!#)|(?:src|href)="(?!data:|#)/.test(page) && 'it asks for something',
+  !/too short to trust/.test(page) && 'it does not mark short attacks',
+  (page.match(/<img /g) ?? []).length < 6 && 'pictures are missing',
+]);
+rmSync(folder, { recursive: true, force: true });
+print(`${passed} passed, ${failed} failed`);
+process.exitCode = failed === 0 ? 0 : 1;
