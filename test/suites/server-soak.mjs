@@ -78,7 +78,10 @@ async function caller(client, list, start) {
       counts.answers++;
       if (!sameAs(expected, outputs)) fault(`${client.protocol}: a wrong answer of ${request.modelName}`);
     } catch (error) {
-      const isKilled = /process of the model's instance was ended by signal SIGKILL/.test(error.message);
+      const isKilled =
+        /process of the model's instance was ended by signal SIGKILL|the instance's process has ended/.test(
+          error.message,
+        );
       if (isKilled && performance.now() - lastKill < 5_000) counts.killedRequests++;
       else fault(`${client.protocol}: ${error.code} ${error.message}`);
     }

@@ -59,6 +59,7 @@ describe('an engine in a process', () => {
     await expect(session.run({ x: float32([1, 2], [1, 1]) })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     expect(isRunning(engine.pid)).toBe(true);
     await engine.close();
+    await engine.ended;
     expect(isRunning(engine.pid)).toBe(false);
   });
 
@@ -113,7 +114,7 @@ describe('a server with instances as processes', () => {
       return (outputs[0]!.tensor.data as Float32Array)[0] as number;
     };
     const pending = Promise.allSettled(Array.from({ length: 12 }, (_, i) => infer(i)));
-    await expect.poll(() => server.metrics(), { interval: 1 }).toMatch(/_pending_request_count\{[^}]*\} [1-9]/);
+    await expect.poll(() => server.metrics(), { interval: 1, timeout: 20_000 }).toMatch(/_pending_request_count\{[^}]*\} [1-9]/);
     process.kill(engines[0]!.pid, 'SIGKILL');
     const results = await pending;
     const failures = results.filter(({ status }) => status === 'rejected');
@@ -122,7 +123,7 @@ describe('a server with instances as processes', () => {
     for (const [i, result] of results.entries()) {
       if (result.status === 'fulfilled') expect(result.value).toBe(401 * i);
     }
-    await expect.poll(() => engines.length).toBe(3);
+    await expect.poll(() => engines.length, { timeout: 20_000 }).toBe(3);
     // Both idle now: a killed one is noticed by itself, and every request is answered.
     await Promise.all([infer(1), infer(2)]);
     for (const engine of engines.slice(1)) process.kill(engine.pid, 'SIGKILL');

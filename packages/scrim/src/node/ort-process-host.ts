@@ -18,7 +18,7 @@ import { ortWorkerUrl, WORKER_WIDTH } from './ort-worker-host.js';
 /** An engine in a process of its own. */
 export interface ProcessEngine extends Engine {
   readonly pid: number;
-  /** Resolves when the process has ended, for whatever reason. */
+  /** Resolves when the process has ended or can't be reached any more, for whatever reason. */
   readonly ended: Promise<void>;
 }
 
@@ -49,7 +49,7 @@ export async function startOrtProcess(settings: Omit<RuntimeSettings, 'thread'>)
       else if (isReady) release(child);
     },
   );
-  const ended = new Promise<void>((resolve) => {
+  const exited = new Promise<void>((resolve) => {
     child.on('error', (error) => {
       remote.fail(ScrimError.from(error, 'ENGINE_FAILED', "the instance's process can't be started"));
       if (child.pid === undefined) resolve();
@@ -60,6 +60,8 @@ export async function startOrtProcess(settings: Omit<RuntimeSettings, 'thread'>)
       resolve();
     });
   });
+  // The pipe breaks a moment before the end is known.
+  const broken = new Promise<void>((resolve) => child.once('disconnect', resolve));
   child.on('message', (message) => remote.receive(message));
   try {
     const identity = await remote.ready;
@@ -74,16 +76,16 @@ export async function startOrtProcess(settings: Omit<RuntimeSettings, 'thread'>)
         hold(child);
         const timer = setTimeout(() => child.kill('SIGKILL'), END_MS);
         await remote.close();
-        await ended;
+        await exited;
         clearTimeout(timer);
       },
     };
     const description = identity.description.replace('inline)', `process ${child.pid})`);
     const engine = createQueuedEngine(backend, { ...identity, description }, WORKER_WIDTH);
-    return Object.assign(engine, { pid: child.pid as number, ended });
+    return Object.assign(engine, { pid: child.pid as number, ended: Promise.race([exited, broken]) });
   } catch (error) {
     child.kill('SIGKILL');
-    await ended;
+    await exited;
     throw error;
   }
 }
