@@ -1,0 +1,107 @@
+// The embedded server against real Triton (tritonserver of PyPI's nvidia-pytriton) and MLServer: the same ONNX file, the
+// same client of ours, on the same cores, in turns within one run. The FaceBoxes tail and a model of one addition, over
+// HTTP and gRPC: throughput at concurrency 8, p50 and p99 at concurrency 1.
+//
+// Triton's wheel has no ONNX backend: there and in MLServer Python's onnxruntime runs the file. MLServer takes no binary
+// tensors over HTTP and gets JSON. SCRIM_INTEROP_VENV as for test/interop/run.mjs; ROUNDS and ROUND_SECONDS may be set.
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createTritonClient } from 'scrim/client';
+import { createGrpcClient, createHttpAgent } from 'scrim/node';
+import { writeModelRepository } from '../test/interop/model-repository.mjs';
+import { interopVenv, startMlserver, startServer, startTriton } from '../test/interop/peers.mjs';
+import { latencies, load, quantile, rounded } from './measure.mjs';
+
+const ROUNDS = Number(process.env.ROUNDS ?? 5);
+const SECONDS = Number(process.env.ROUND_SECONDS ?? 3);
+const MODELS = {
+  faceboxes: { dims: [1, 128, 32, 32], calls: 60 },
+  tiny: { dims: [1, 4], calls: 400 },
+};
+const tensors = {
+  faceboxes: {
+    inputs: [{ name: 'INPUT__0', datatype: 'FP32', shape: [-1, 128, -1, -1] }],
+    outputs: [
+      { name: 'OUTPUT__0', datatype: 'FP32', shape: [-1, -1, 4] },
+      { name: 'OUTPUT__1', datatype: 'FP32', shape: [-1, -1, 2] },
+    ],
+  },
+  tiny: {
+    inputs: [{ name: 'INPUT__0', datatype: 'FP32', shape: [-1, 4] }],
+    outputs: [{ name: 'OUTPUT__0', datatype: 'FP32', shape: [-1, 4] }],
+  },
+};
+
+const tools = interopVenv();
+const repository = mkdtempSync(join(tmpdir(), 'scrim-bench-'));
+writeModelRepository(repository);
+// The others need one; without batching, so that all run request by request.
+writeFileSync(
+  join(repository, 'tiny', 'config.pbtxt'),
+  'platform: "onnxruntime_onnx"\nmax_batch_size: 0\ninput { name: "INPUT__0" data_type: TYPE_FP32 dims: [ -1, 4 ] }\n' +
+    'output { name: "OUTPUT__0" data_type: TYPE_FP32 dims: [ -1, 4 ] }\n',
+);
+const models = Object.keys(MODELS);
+const servers = [];
+const report = [];
+try {
+  const explicit = ['--model-control-mode', 'explicit', '--load-model', ...models];
+  servers.push(await startServer(repository, ...explicit));
+  servers.push(await startTriton(tools, repository, { models }));
+  servers.push(await startMlserver(tools, repository, { models, tensors: (name) => tensors[name] }));
+  for (const protocol of ['http', 'grpc']) {
+    const sides = servers.map(({ name, http, grpc }) => ({
+      name,
+      binary: name !== 'MLServer',
+      client:
+        protocol === 'http'
+          ? createTritonClient({ url: `http://${http}`, transport: createHttpAgent() })
+          : createGrpcClient({ url: grpc }),
+    }));
+    for (const [modelName, { dims, calls }] of Object.entries(MODELS)) {
+      const size = dims.reduce((product, dim) => product * dim, 1);
+      const data = Float32Array.from({ length: size }, (_, i) => ((i * 2654435761) >>> 8) / 2 ** 24);
+      const tensor = { dtype: 'float32', shape: dims, data };
+      const tasks = sides.map(({ client, binary }) => {
+        const request = { modelName, inputs: [{ name: 'INPUT__0', tensor, binary }], binaryOutputs: binary };
+        return () => client.infer(request);
+      });
+      for (const task of tasks) await latencies(task, 10);
+      const rows = sides.map(() => ({ perSecond: [], p50: [], p99: [], alone: [] }));
+      for (let round = 0; round < ROUNDS; round++) {
+        for (const [i, task] of tasks.entries()) {
+          rows[i].perSecond.push((await load(task, 8, SECONDS)).perSecond);
+          const times = await latencies(task, calls);
+          rows[i].p50.push(quantile(times));
+          rows[i].p99.push(quantile(times, 0.99));
+        }
+      }
+      for (const [i, { name }] of sides.entries()) {
+        const over = (member, other) => quantile(rows[0][member].map((value, n) => value / rows[other][member][n]));
+        const row = {
+          ...{ model: modelName, protocol, server: name },
+          perSecond: rounded(quantile(rows[i].perSecond), 1),
+          p50Ms: rounded(quantile(rows[i].p50)),
+          p99Ms: rounded(quantile(rows[i].p99)),
+          ...(i === 0
+            ? {}
+            : {
+                oursOverIt: {
+                  throughput: rounded(over('perSecond', i)),
+                  p50: rounded(over('p50', i)),
+                  p99: rounded(over('p99', i)),
+                },
+              }),
+        };
+        report.push(row);
+        process.stderr.write(`${JSON.stringify(row)}\n`);
+      }
+    }
+    for (const { client } of sides) await client.close();
+  }
+} finally {
+  for (const server of servers) await server.stop();
+  rmSync(repository, { recursive: true });
+}
+process.stdout.write(`${JSON.stringify({ rounds: ROUNDS, seconds: SECONDS, report }, null, 2)}\n`);
