@@ -58,7 +58,7 @@ export interface AttackSample {
   readonly id: string;
   /** float32 [1, C, H, W], as the head takes it. */
   readonly input: Tensor;
-  /** The same photo as a picture of any size, for comparison with what was rebuilt. */
+  /** What the input shows (its whole canvas, the same crop) as a picture of any size, to compare with what is rebuilt. */
   readonly picture: RgbImage;
   /** Faces (or objects) that the service detects on it, in pixels of `picture`. */
   readonly boxes?: readonly Box[];

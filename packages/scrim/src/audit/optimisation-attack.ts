@@ -2,7 +2,7 @@
  * Runs attack 2, the search against the head, on real releases and judges it.
  *
  * It needs no training, so photos of the attacker's own serve to choose the weight of the prior and as floor. The ceiling
- * is the same search on clean activations, taken as releases with a hundredth of the channel's deviation of noise.
+ * is the same search on clean activations, searched as if a tenth of the channel's deviation were noise.
  */
 import { ScrimError } from '../errors.js';
 import { mean } from '../metrics/index.js';
@@ -33,10 +33,10 @@ export interface OptimisationAttackSettings extends OptimisationSettings {
   readonly ceiling?: PictureCeiling;
 }
 
-/** More of the objective's fall than this in the last quarter of the steps, and the search was not done. */
+/** A search whose objective fell by more than this share in the last quarter of the steps was not done. */
 const STILL_FALLING = 0.02;
-/** Noise assumed on clean activations, as a share of the channel's deviation. */
-const CLEAN_NOISE = 0.01;
+/** Noise assumed on clean activations, as a share of the channel's deviation: with less, a search gets stuck. */
+const CLEAN_NOISE = 0.1;
 
 /**
  * Searches for the pictures behind releases of the first test photos.
@@ -48,7 +48,7 @@ export async function runOptimisationAttack(
   hooks: AttackHooks = {},
 ): Promise<AttackResult> {
   const { target, train, crypto, seed = 'audit', mechanism } = input;
-  const { samples = 16, tuning = 4, pictures = 6, smoothness = [3, 10, 30] } = settings;
+  const { samples = 16, tuning = 4, pictures = 6, smoothness = [10, 30, 100] } = settings;
   assertDisjoint(train, input.test);
   const test = { ...input.test, records: input.test.records.slice(0, samples) };
   const own = { ...train, records: train.records.slice(0, tuning) };
@@ -134,7 +134,7 @@ async function chooseSmoothness(
 
 function judgeSearch(found: readonly FoundPicture[]): { trusted: boolean; trustedReason: string } {
   const late = mean(found.map(({ lateFall }) => lateFall));
-  const share = `${(100 * late).toFixed(1)}% of the objective's fall lies in the last quarter of the steps`;
+  const share = `${(100 * late).toFixed(1)}% of the objective was lost in the last quarter of the steps`;
   return late > STILL_FALLING
     ? { trusted: false, trustedReason: `${share}; ran too short to be trusted` }
     : { trusted: true, trustedReason: share };

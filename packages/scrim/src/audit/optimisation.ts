@@ -29,9 +29,9 @@ import {
 export interface OptimisationSettings {
   /** How pixels become the head's input. */
   readonly encoding: PixelEncoding;
-  /** Weight w of total variation; of several, the attacker takes the best on photos of its own. Default 3, 10, 30. */
+  /** Weight w of total variation; of several, the attacker takes the best on photos of its own. Default 10, 30, 100. */
   readonly smoothness?: readonly number[];
-  /** Default 600. */
+  /** Default 2,000. */
   readonly steps?: number;
   /** Of Adam, with cosine decay to 0; default 0.1. */
   readonly learningRate?: number;
@@ -47,7 +47,7 @@ export interface FoundPicture {
   readonly picture: Float32Array;
   /** What it costs: misfit and prior. */
   readonly objective: number;
-  /** Share of the objective's fall that lies in the last quarter of the steps. */
+  /** By how much the objective fell in the last quarter of the steps, as a share of where it ended. */
   readonly lateFall: number;
 }
 
@@ -89,7 +89,7 @@ export function pixelEncoding({ order, mean, scale }: Pick<Preprocessing, 'order
  */
 export async function createPictureSearch(options: PictureSearchOptions): Promise<PictureSearch> {
   const { engine, data, start, seed } = options;
-  const { steps = 600, learningRate = 0.1, restarts = 3, batchSize = 4 } = options.settings;
+  const { steps = 2000, learningRate = 0.1, restarts = 3, batchSize = 4 } = options.settings;
   for (const [name, value] of Object.entries({ steps, restarts, batchSize })) {
     assertArgument(Number.isInteger(value) && value > 0, `${name} is ${value}, expected an integer > 0`);
   }
@@ -144,11 +144,10 @@ export async function createPictureSearch(options: PictureSearchOptions): Promis
         batch.forEach(({ index }, i) => {
           const objective = found.last[i] as number;
           if (best[index] !== undefined && best[index].objective <= objective) return;
-          const fall = (found.first[i] as number) - objective;
           best[index] = {
             picture: found.unknown.subarray(i * pixels, (i + 1) * pixels).map((value) => 1 / (1 + Math.exp(-value))),
             objective,
-            lateFall: fall > 0 ? ((found.late[i] as number) - objective) / fall : 1,
+            lateFall: ((found.late[i] as number) - objective) / Math.max(Math.abs(objective), 1e-12),
           };
         });
         hooks.onProgress?.({
