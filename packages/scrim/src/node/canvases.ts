@@ -7,6 +7,7 @@
  * each pick chooses the folder first, so that a few scenes are not drowned in many portraits. Plans depend on the seed
  * alone; pixels are sharp's.
  */
+import { availableParallelism } from 'node:os';
 import sharp from 'sharp';
 import { ScrimError } from '../errors.js';
 import type { FitRandom } from '../noise/fit/fit-random.js';
@@ -20,6 +21,8 @@ export interface CanvasOptions {
   readonly width: number;
   readonly height: number;
   readonly random: FitRandom;
+  /** Renders only the canvases i with i mod `count` = `index`, the same ones as without: for several processes. */
+  readonly part?: { readonly index: number; readonly count: number };
   /** Called for a photo that can't be read; another one takes its place. */
   readonly onUnreadable?: (path: string) => void;
 }
@@ -47,23 +50,26 @@ interface Plan {
   readonly brightness: number;
 }
 
-/** Number of canvases composed ahead of the one in use. */
-const LOOKAHEAD = 2;
+/** Number of canvases composed ahead of the one in use: sharp works on one a core. */
+const LOOKAHEAD = availableParallelism();
 
 /** Composes `count` canvases one after the other. @throws ScrimError INVALID_DATA if no photo can be read. */
 export async function* createCanvases(options: CanvasOptions): AsyncGenerator<RgbImage> {
   const folders = options.folders.filter((photos) => photos.length > 0);
   if (folders.length === 0) throw new ScrimError('INVALID_DATA', 'there are no photos to make canvases from');
+  const { part = { index: 0, count: 1 } } = options;
   const unreadable = new Set<string>();
   const pending: Promise<RgbImage>[] = [];
   for (let i = 0; i < options.count || pending.length > 0; ) {
     while (i < options.count && pending.length <= LOOKAHEAD) {
-      const rendered = render(drawPlan(options, folders), options, folders, unreadable);
+      const plan = drawPlan(options, folders);
+      if (i++ % part.count !== part.index) continue;
+      const rendered = render(plan, options, folders, unreadable);
       rendered.catch(() => undefined); // reported when its turn comes
       pending.push(rendered);
-      i++;
     }
-    yield await (pending.shift() as Promise<RgbImage>);
+    const next = pending.shift();
+    if (next) yield await next;
   }
 }
 

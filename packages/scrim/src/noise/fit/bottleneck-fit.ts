@@ -145,6 +145,10 @@ const INITIAL_RHO = Math.log(0.5);
 const SCALING_EXAMPLES = 256;
 const AVERAGE = 0.998;
 const RECOVER_RATE = 0.6;
+/** A task loss, averaged over some fifty steps, this many times its least since the first twentieth ends the fit. */
+const DIVERGENCE_FACTOR = 40;
+const DIVERGENCE_MEMORY = 0.98;
+const DIVERGENCE_FROM = 0.05;
 /** Weights of these operators' inputs are trained in the tail; moments of batch normalisation are not. */
 const TRAINED_INPUTS: Readonly<Record<string, readonly number[]>> = {
   Conv: [1, 2],
@@ -514,6 +518,8 @@ async function runPhase(phase: 'push' | 'recover', loop: Phase, context: LoopCon
   const released = [batchSize, channels, ...cache.shape.slice(1)];
   let step = trainer.state().step;
   let recentTask = context.task;
+  let smooth = context.task;
+  let calmest = Number.POSITIVE_INFINITY;
   const checkpoint = async (): Promise<void> => {
     const start = Object.fromEntries([...weights].map(([name, value]) => [name, value.data]));
     const state = trainer.state();
@@ -547,6 +553,17 @@ async function runPhase(phase: 'push' | 'recover', loop: Phase, context: LoopCon
     step++;
     const task = Number(reports.fit_task?.data[0]);
     recentTask = step === 1 ? task : recentTask + (task - recentTask) / Math.min(step, Math.max(1, steps / 20));
+    smooth += (task - smooth) * (step === 1 ? 1 : 1 - DIVERGENCE_MEMORY);
+    if (step > steps * DIVERGENCE_FROM) {
+      calmest = Math.min(calmest, smooth);
+      if (smooth > DIVERGENCE_FACTOR * Math.max(calmest, 1)) {
+        throw new ScrimError(
+          'DIVERGED',
+          `the fit diverged in its ${phase} at step ${step} of ${steps}: the task loss rose from ${calmest.toFixed(2)} to ` +
+            `${smooth.toFixed(2)}; a smaller learning rate than ${settings.learningRate} may help`,
+        );
+      }
+    }
     const nats = Number(reports.fit_nats?.data[0]);
     hooks.onProgress?.({ phase, step: before + step, steps: pushSteps + recoverSteps, loss, task, nats });
     if (keep && (stop || due)) await checkpoint();

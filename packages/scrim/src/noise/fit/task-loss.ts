@@ -10,7 +10,7 @@
  */
 import { ScrimError } from '../../errors.js';
 import { type Graph, intAttribute } from '../../onnx/index.js';
-import { float32, scalar, type Tensor } from '../../tensor.js';
+import { float32, int64, scalar, type Tensor } from '../../tensor.js';
 import type { ActivationCache } from './activation-cache.js';
 import { classOutputOf, toProbabilities } from './class-output.js';
 
@@ -35,7 +35,7 @@ export interface TaskLoss {
 
 /**
  * Adds the loss over the outputs of `graph`, for batches of `batchSize`.
- * @param portable True keeps to operators that GPU providers have kernels for: ln(q + 1e-7) instead of LogSoftmax
+ * @param portable True keeps to operators that GPU providers have kernels for: LogSoftmax is written out
  * @throws ScrimError INVALID_ARGUMENT if the cache lacks an output the task names.
  */
 export function addTaskLoss(
@@ -81,14 +81,30 @@ function batchOf(teacher: Teacher, indices: readonly number[]): Tensor<'float32'
 function logProbabilities(graph: Graph, output: string, portable: boolean, known?: number): string {
   const producer = graph.producer(output);
   const rank = known ?? graph.declaredType(output)?.shape?.length;
-  if (producer?.opType === 'Softmax' && !portable) {
+  if (producer?.opType === 'Softmax') {
     const axis = intAttribute(producer, 'axis', graph.opset >= 13 ? -1 : 1);
     if (axis === -1 || axis + 1 === rank) {
-      return graph.add('LogSoftmax', [producer.input[0] as string], { axis: graph.opset >= 13 ? -1 : axis });
+      const logits = producer.input[0] as string;
+      if (portable) return logSoftmax(graph, logits);
+      return graph.add('LogSoftmax', [logits], { axis: graph.opset >= 13 ? -1 : axis });
     }
   }
-  // Written with the operators that every execution provider has a kernel for.
   return graph.add('Log', [graph.add('Add', [output, graph.addInitializer('fit_floor', scalar(1e-7))])]);
+}
+
+/**
+ * x − m − ln Σ exp(x − m) over the last axis, with m the maximum rounded down: any m gives the same value and gradient,
+ * and Floor passes no gradient on.
+ */
+function logSoftmax(graph: Graph, logits: string): string {
+  const axes = graph.addInitializer('fit_last', int64([-1]));
+  const reduce = (operator: 'ReduceMax' | 'ReduceSum', value: string, inputFrom: number): string =>
+    graph.opset < inputFrom
+      ? graph.add(operator, [value], { axes: [-1], keepdims: 1 })
+      : graph.add(operator, [value, axes], { keepdims: 1 });
+  const shift = graph.add('Floor', [reduce('ReduceMax', logits, 18)]);
+  const shifted = graph.add('Sub', [logits, shift]);
+  return graph.add('Sub', [shifted, graph.add('Log', [reduce('ReduceSum', graph.add('Exp', [shifted]), 13)])]);
 }
 
 /** Σ −p ln q over everything; the teacher's entropy, which makes it a KL divergence, is subtracted by the caller. */
