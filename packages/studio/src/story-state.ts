@@ -84,28 +84,35 @@ export async function loadCatalogue(): Promise<void> {
   }
 }
 
+/** Counts what the person chose, so that a slow answer does not undo a later choice. */
+let latestChoice = 0;
+
 /** Opens a sample photo and works on it. */
 export async function openSample(name: string): Promise<void> {
   const sample = catalogue.value?.samples.find((candidate) => candidate.name === name);
   if (!sample) return;
   photoError.value = undefined;
   photoWorking.value = 'Fetching the sample photo';
+  const choice = ++latestChoice;
   try {
     const response = await fetch(sample.path).catch((cause: unknown) => {
       throw new ScrimError('UNAVAILABLE', 'the sample photo can not be fetched', { cause });
     });
     if (!response.ok) throw new ScrimError('UNAVAILABLE', `the sample photo was answered with ${response.status}`);
-    await openPhoto(await response.blob(), sample.name, 'sample');
+    const file = await response.blob();
+    if (choice !== latestChoice) return;
     go({ photo: sample.name });
+    await openPhoto(file, sample.name, 'sample');
   } catch (error) {
-    photoError.value = error;
+    if (choice === latestChoice) photoError.value = error;
   } finally {
-    photoWorking.value = undefined;
+    if (choice === latestChoice) photoWorking.value = undefined;
   }
 }
 
 /** Opens a person's own file and works on it. It is read by the worker of this page and nothing else. */
 export async function openFile(file: Blob): Promise<void> {
+  latestChoice++;
   await openPhoto(file, file instanceof File ? file.name : 'pasted picture', 'own');
   if (!photoError.value) go({ photo: undefined });
 }

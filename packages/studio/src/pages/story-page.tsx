@@ -37,23 +37,23 @@ export function StoryPage(): JSX.Element {
               <SettingSlider slot={0} label={comparing ? 'First setting' : 'Setting'} />
               {comparing && <SettingSlider slot={1} label="Second setting" />}
             </div>
-            <div class="buttons">
-              <label class="switch">
-                <input
-                  type="checkbox"
-                  checked={comparing}
-                  onChange={(event) => setComparing(event.currentTarget.checked)}
-                />
-                Compare two settings
-              </label>
-              <button type="button" disabled={runs.length === 0} onClick={() => void savePictures(shown, runs)}>
-                Download pictures
-              </button>
-              <button type="button" disabled={runs.length === 0} onClick={() => saveRecord(shown, runs)}>
-                Download record
-              </button>
-            </div>
           </section>
+          <div class="buttons actions">
+            <label class="switch">
+              <input
+                type="checkbox"
+                checked={comparing}
+                onChange={(event) => setComparing(event.currentTarget.checked)}
+              />
+              Compare two settings
+            </label>
+            <button type="button" disabled={runs.length === 0} onClick={() => void savePictures(shown, runs)}>
+              Download pictures
+            </button>
+            <button type="button" disabled={runs.length === 0} onClick={() => saveRecord(shown, runs)}>
+              Download record
+            </button>
+          </div>
           <section class="trade-off" aria-labelledby="trade-off-title">
             <h2 id="trade-off-title">Accuracy against what an attacker gets</h2>
             <div class="columns">

@@ -80,7 +80,7 @@ export function Panes({ slot, title }: { readonly slot: 0 | 1; readonly title: b
             <p class="fact">{run ? '0 bytes' : ' '}</p>
           )}
         </Pane>
-        <Pane where="an attacker" kind="attacker" title="What an attacker gets back">
+        <Pane where="an attacker" kind="attacker" title="An attacker’s guess">
           {run?.guess ? (
             <Picture
               label="What an attacker rebuilds of the photo"

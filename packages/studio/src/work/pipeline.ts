@@ -94,16 +94,15 @@ export class Pipeline {
   async run(order: Extract<Order, { kind: 'run' }>, signal: AbortSignal, progress: Progress): Promise<Run> {
     const photo = this.#photo;
     if (!photo) throw new ScrimError('INVALID_ARGUMENT', 'there is no photo yet');
-    const started = performance.now();
     const entry = order.setting === 'clean' ? order.reference : order.setting;
     progress('Fetching the bundle and checking its hashes');
     const loaded = await this.#load(entry);
     progress('Starting the engine in this tab');
     const engine = await this.#startEngine();
     signal.throwIfAborted();
-    const readStarted = performance.now();
+    const started = performance.now();
     const { tensor: input, plan } = await loaded.reader.read(photo.bitmap);
-    const readMs = performance.now() - readStarted;
+    const readMs = performance.now() - started;
     if (order.setting === 'clean') {
       progress('Running the whole model in this tab');
       const headStarted = performance.now();
