@@ -258,18 +258,23 @@ ${rows.join('\n')}
 function pictureGroup({ title, pictures }: { title: string; pictures: readonly PagePicture[] }): string {
   const labels = [...new Set(pictures.map(({ label }) => label))];
   const ids = [...new Set(pictures.map(({ id }) => id))];
-  const columns = `grid-template-columns: repeat(${labels.length}, minmax(0, 1fr)); max-width: ${labels.length * 15}rem`;
-  const cells = ids.flatMap((id) =>
-    labels.map((label) => {
-      const picture = pictures.find((candidate) => candidate.id === id && candidate.label === label);
-      if (!picture) return '<div></div>';
-      const kind = label === 'what was sent' ? ' class="tiles"' : '';
-      return `<figure><img${kind} width="${picture.width}" height="${picture.height}" alt="${escapeHtml(`${id}: ${label}`)}" src="data:image/jpeg;base64,${picture.jpeg}"></figure>`;
-    }),
-  );
+  const cell = (id: string, label: string): string => {
+    const picture = pictures.find((candidate) => candidate.id === id && candidate.label === label);
+    if (!picture) return '<div></div>';
+    const kind = label === 'what was sent' ? ' class="tiles"' : '';
+    return `<figure><img${kind} width="${picture.width}" height="${picture.height}" alt="${escapeHtml(`${id}: ${label}`)}" src="data:image/jpeg;base64,${picture.jpeg}"></figure>`;
+  };
+  const head = (label: string): string => `<div class="head">${escapeHtml(label)}</div>`;
+  // Two kinds of small pictures lie in rows, side by side; more kinds in columns, a photo a row.
+  const inRows = labels.length <= 2;
+  const columns = inRows
+    ? `grid-template-columns: 5rem repeat(${ids.length}, minmax(0, 1fr)); max-width: ${5 + ids.length * 9}rem`
+    : `grid-template-columns: repeat(${labels.length}, minmax(0, 1fr)); max-width: ${labels.length * 15}rem`;
+  const cells = inRows
+    ? labels.flatMap((label) => [head(label), ...ids.map((id) => cell(id, label))])
+    : [...labels.map(head), ...ids.flatMap((id) => labels.map((label) => cell(id, label)))];
   return `<h3>${escapeHtml(title)}</h3>
 <div class="grid" style="${columns}">
-${labels.map((label) => `<div class="head">${escapeHtml(label)}</div>`).join('\n')}
 ${cells.join('\n')}
 </div>`;
 }

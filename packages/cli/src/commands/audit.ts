@@ -114,7 +114,12 @@ export async function audit(context: CommandContext, options: AuditOptions, fold
         target,
         collector,
         detector: detector as DetectorSpec,
-        identity: { files: manifest.files, alpha: manifest.alpha, provider: options.provider },
+        identity: {
+          version: context.version,
+          files: manifest.files,
+          alpha: manifest.alpha,
+          provider: options.provider,
+        },
         train,
         test,
         people: labelled.slice(photos.length),

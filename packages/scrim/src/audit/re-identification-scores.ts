@@ -6,7 +6,7 @@
  * pair of one photo with itself is left out. Ties count half.
  */
 import { assertArgument } from '../errors.js';
-import { rankOneRate, rocAuc, tarAtFar } from '../metrics/index.js';
+import { proportionInterval, rankOneRate, rocAuc, tarAtFar } from '../metrics/index.js';
 import { createFitRandom } from '../noise/fit/fit-random.js';
 import type { AttackValue } from './attack.js';
 
@@ -108,12 +108,16 @@ export function rankValue(name: string, hits: readonly number[], people: readonl
     return sum / count;
   });
   const mean = hits.reduce((a, b) => a + b, 0) / hits.length;
+  let { low, high } = percentiles(drawn, mean);
+  // Where all failed, or all succeeded, resampling sees no spread: the exact interval for as many people does.
+  if (hits.every((hit) => hit === 0)) high = proportionInterval(0, groups.length).high;
+  if (hits.every((hit) => hit === 1)) low = proportionInterval(groups.length, groups.length).low;
   return {
     name,
     unit: '',
     better: 'higher',
     mean,
-    interval: { estimate: mean, ...percentiles(drawn, mean), level: 0.95, samples: groups.length },
+    interval: { estimate: mean, low, high, level: 0.95, samples: groups.length },
     samples: hits.length,
     seeds: 1,
   };

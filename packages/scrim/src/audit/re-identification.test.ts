@@ -52,6 +52,8 @@ describe('summarizeFaceScores', () => {
     expect(covered).toBeGreaterThanOrEqual(8);
     const [auc, tar, rank] = summarizeFaceScores(score(100, 'sure'));
     expect([auc!.mean, tar!.mean, rank!.mean]).toEqual([1, 1, 1]);
+    // Twelve of twelve people leave room for 26.5% (Clopper-Pearson).
+    expect(rank!.interval.low).toBeCloseTo(0.025 ** (1 / 12), 6);
   });
 });
 
