@@ -9,7 +9,6 @@ export {
   runBatchInference,
 } from './batch-inference.js';
 export type { DataopsEvent, DataopsStep } from './events.js';
-export type { PodLogLine } from './job-logs.js';
 export {
   type CreateFlexCacheOptions,
   createFlexCache,
@@ -18,6 +17,7 @@ export {
   type FlexCacheBackend,
   type FlexCacheResult,
 } from './flexcache.js';
+export type { PodLogLine } from './job-logs.js';
 export {
   type CloneJupyterLabOptions,
   type CreateJupyterLabOptions,
@@ -69,6 +69,7 @@ export {
   putS3Bucket,
   putS3Object,
   type S3JobResult,
+  type S3ServerOptions,
   type S3TransferOptions,
   showS3Job,
   waitForS3Job,
@@ -81,6 +82,16 @@ export {
   type VolumeSnapshotInfo,
   type WithManifests,
 } from './snapshots.js';
+export {
+  deleteSync,
+  listSyncs,
+  type SyncInfo,
+  type SyncResult,
+  type SyncS3Options,
+  type SyncStatistics,
+  syncS3,
+  waitForSync,
+} from './sync.js';
 export {
   type CreateTritonServerOptions,
   createTritonServer,

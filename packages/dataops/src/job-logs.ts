@@ -18,6 +18,7 @@ export interface PodLogLine {
   readonly pod: string;
   /** Index of the pod in an Indexed Job. */
   readonly index?: number;
+  readonly container: string;
   readonly text: string;
 }
 
@@ -46,7 +47,7 @@ export async function followJobs(
   let started = false;
   const follow = (pod: V1Pod): void => {
     const { uid = '', name = '' } = pod.metadata ?? {};
-    if (followed.has(uid) || pod.status?.phase === undefined || pod.status.phase === 'Pending') return;
+    if (followed.has(uid) || !hasBegun(pod)) return;
     if (!started) {
       started = true;
       onStart();
@@ -56,7 +57,7 @@ export async function followJobs(
     const about = { job, pod: name, ...(index === undefined ? {} : { index }) };
     followed.set(
       uid,
-      handOn(client, namespace, name, signal, (text) => onLine({ ...about, text })),
+      handOnAll(client, namespace, pod, signal, (container, text) => onLine({ ...about, container, text })),
     );
   };
   try {
@@ -125,11 +126,32 @@ function indexOf(pod: V1Pod): number | undefined {
   return text === undefined ? undefined : Number(text);
 }
 
-/** Hands on the lines of one pod's log, each once. A log that can't be had is given up silently: the Job tells. */
-async function handOn(
+/** A pod is 'Pending' still while its init containers run. */
+function hasBegun({ status }: V1Pod): boolean {
+  if (status?.phase === undefined) return false;
+  const begun = status.initContainerStatuses?.some(({ state }) => state?.running ?? state?.terminated) ?? false;
+  return begun || status.phase !== 'Pending';
+}
+
+/** Hands on the logs of a pod's containers in the order they run in. */
+async function handOnAll(
   client: KubeClient,
   namespace: string,
-  pod: string,
+  { metadata, spec }: V1Pod,
+  signal: AbortSignal,
+  onLine: (container: string, text: string) => void,
+): Promise<void> {
+  for (const { name } of [...(spec?.initContainers ?? []), ...(spec?.containers ?? [])]) {
+    await handOn(client, { namespace, pod: metadata?.name ?? '', container: name }, signal, (text) =>
+      onLine(name, text),
+    );
+  }
+}
+
+/** Hands on the lines of one container's log, each once. A log that can't be had is given up silently: the Job tells. */
+async function handOn(
+  client: KubeClient,
+  where: { readonly namespace: string; readonly pod: string; readonly container: string },
   signal: AbortSignal,
   onLine: (text: string) => void,
 ): Promise<void> {
@@ -137,7 +159,11 @@ async function handOn(
   for (let attempt = 0; attempt < LOG_ATTEMPTS && !signal.aborted; attempt++) {
     try {
       let line = 0;
-      for await (const text of client.logs(namespace, pod, { follow: true, signal })) {
+      for await (const text of client.logs(where.namespace, where.pod, {
+        container: where.container,
+        follow: true,
+        signal,
+      })) {
         if (++line <= handed) continue;
         handed = line;
         onLine(text);
@@ -145,6 +171,8 @@ async function handOn(
       return;
     } catch (error) {
       if (signal.aborted || (error instanceof ScrimError && error.code === 'PERMISSION_DENIED')) return;
+      // The container waits for the ones before it: that is no failed attempt.
+      if (error instanceof ScrimError && error.code === 'INVALID_ARGUMENT') attempt--;
       await sleep(500, undefined, { signal }).catch(() => undefined);
     }
   }

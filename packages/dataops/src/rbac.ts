@@ -146,6 +146,11 @@ export const COMMAND_RULES: Readonly<Record<string, readonly AccessRule[]>> = {
   'wait-s3-job': [rule('batch', 'jobs', 'list watch'), pods],
   'show-s3-job': [rule('batch', 'jobs', 'get'), rule('', 'pods', 'list')],
   'delete-s3-job': [rule('batch', 'jobs', REMOVE)],
+  sync: [claims('get'), rule('batch', 'jobs', MAKE)],
+  'sync-follow': [claims('get'), rule('batch', 'jobs', MAKE_AND_WAIT), pods, rule('', 'pods/log', 'get', 'optional')],
+  'sync-schedule': [claims('get'), rule('batch', 'cronjobs', MAKE)],
+  'list-syncs': [rule('batch', 'cronjobs', 'list')],
+  'delete-sync': [rule('batch', 'cronjobs', REMOVE)],
   'run-batch-inference': [
     claims('get'),
     rule('batch', 'jobs', MAKE_AND_WAIT),

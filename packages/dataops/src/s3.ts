@@ -78,8 +78,8 @@ async function deleteOne(
   });
 }
 
-/** What all transfers take. */
-export interface S3TransferOptions extends OperationOptions {
+/** How the S3 server is reached, and with what the transfer's pod runs. */
+export interface S3ServerOptions extends OperationOptions {
   /** Host name or address of the S3 server. */
   readonly host: string;
   /** Default: 443, or 80 without HTTPS. */
@@ -91,7 +91,6 @@ export interface S3TransferOptions extends OperationOptions {
   /** ConfigMaps with CA certificates to trust. */
   readonly caConfigMaps?: readonly string[];
   readonly bucketName: string;
-  readonly pvcName: string;
   readonly credentialsSecret: string;
   readonly image?: string;
   readonly requests?: Readonly<Record<string, string>>;
@@ -99,6 +98,11 @@ export interface S3TransferOptions extends OperationOptions {
   /** User and group the files get; default 1000 and 100, those of Jupyter's images. */
   readonly runAsUser?: number;
   readonly runAsGroup?: number;
+}
+
+/** What all transfers take. */
+export interface S3TransferOptions extends S3ServerOptions {
+  readonly pvcName: string;
 }
 
 /** A Job that was started. */
@@ -151,7 +155,8 @@ function objectPath({ bucketName }: S3TransferOptions, key: string): string {
   return `s3:${bucketName}/${key.replace(/^\/+/, '')}`;
 }
 
-function onVolume(argument: string, path: string): string {
+/** A path on the volume, as the pod sees it. @throws INVALID_ARGUMENT where it would leave the volume */
+export function onVolume(argument: string, path: string): string {
   const parts = path.split('/').filter((part) => part !== '' && part !== '.');
   assertArgument(!parts.includes('..'), `${argument} is '${path}', expected a path that stays on the volume`);
   return [DATA_DIR, ...parts].join('/');
@@ -161,7 +166,7 @@ const BUCKET = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
 const HOST = /^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$|^\[[0-9A-Fa-f:.]+\]$/;
 
 /** Checks a transfer's arguments and completes them. @throws INVALID_ARGUMENT */
-export function s3Settings(options: S3TransferOptions): S3Settings {
+export function s3Settings(options: S3ServerOptions, volume: S3Settings['volume']): S3Settings {
   assertArgument(
     BUCKET.test(options.bucketName),
     `bucketName is '${options.bucketName}', expected the name of a bucket`,
@@ -172,7 +177,7 @@ export function s3Settings(options: S3TransferOptions): S3Settings {
   );
   const { port } = options;
   assertArgument(port === undefined || (port > 0 && port < 65_536), `port is ${port}, expected 1 to 65535`);
-  checkName('pvcName', options.pvcName);
+  if (typeof volume === 'string') checkName('pvcName', volume);
   checkName('credentialsSecret', options.credentialsSecret);
   for (const name of options.caConfigMaps ?? []) checkName('caConfigMaps', name);
   for (const amount of Object.values({ ...options.requests, ...options.limits })) checkQuantity('a resource', amount);
@@ -181,7 +186,7 @@ export function s3Settings(options: S3TransferOptions): S3Settings {
   return {
     endpoint: `${scheme}://${options.host}${port === undefined ? '' : `:${port}`}`,
     credentialsSecret: options.credentialsSecret,
-    claim: options.pvcName,
+    volume,
     image: options.image ?? DEFAULT_TRANSFER_IMAGE,
     verifyCertificates: options.verifyCertificates ?? true,
     caConfigMaps: options.caConfigMaps ?? [],
@@ -198,7 +203,7 @@ async function start(
   operationName: string,
   args: readonly string[],
 ): Promise<S3JobResult> {
-  const settings = s3Settings(options);
+  const settings = s3Settings(options, options.pvcName);
   return runOperation(client, options, async (operation) => {
     if (operation.dryRun !== 'client') {
       const { namespace, signal } = operation;

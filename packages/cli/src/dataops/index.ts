@@ -10,6 +10,7 @@ import { registerRepoPush } from './repo-push.js';
 import { registerS3Job } from './s3-job.js';
 import { registerS3Secret } from './s3-secret.js';
 import { registerS3Transfer } from './s3-transfer.js';
+import { registerSync } from './sync.js';
 import { registerTritonServer } from './triton-server.js';
 import { addVerbs } from './verbs.js';
 import { registerVolume } from './volume.js';
@@ -28,6 +29,7 @@ export function registerDataopsCommands(program: Command, context: CommandContex
   registerCaConfigMap(verbs, context);
   registerS3Transfer(verbs, context);
   registerS3Job(verbs, context);
+  registerSync(program, verbs, context);
   registerBatchInference(verbs, context);
   registerRepoPush(verbs, context);
 }

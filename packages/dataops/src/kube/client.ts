@@ -50,6 +50,8 @@ const LONGEST_PAUSE_MS = 3_000;
 /** A client of one API server. */
 export class KubeClient {
   readonly connection: Connection;
+  /** Versions this server has of kinds it does not serve in the version of {@link KINDS}. */
+  readonly #versions = new Map<Kind, string>();
 
   constructor(connection: Connection) {
     this.connection = connection;
@@ -60,9 +62,21 @@ export class KubeClient {
     return this.connection.namespace;
   }
 
+  /** Path of a kind's collection, or of one object, on this server. */
+  path(kind: Kind, namespace: string, name?: string): string {
+    const path = pathOf(kind, namespace, name);
+    const version = this.#versions.get(kind);
+    return version === undefined ? path : path.replace(KINDS[kind].apiVersion, version);
+  }
+
+  /** Uses `older` for a kind that the server does not serve in its usual version: Kubernetes before 1.21 for CronJob. */
+  async negotiate(kind: Kind, older: string, signal?: AbortSignal): Promise<void> {
+    if (!(await this.serves(kind, signal))) this.#versions.set(kind, older);
+  }
+
   /** Reads one object. @throws NOT_FOUND */
   async get<K extends Kind>(kind: K, namespace: string, name: string, signal?: AbortSignal): Promise<KindMap[K]> {
-    return this.#json({ method: 'GET', path: pathOf(kind, namespace, name), ...signalled(signal) });
+    return this.#json({ method: 'GET', path: this.path(kind, namespace, name), ...signalled(signal) });
   }
 
   /** Reads one object, or undefined where there is none. */
@@ -85,7 +99,7 @@ export class KubeClient {
     const { namespace, fieldSelector, labelSelector } = selection;
     const list: { items?: KindMap[K][]; metadata?: { resourceVersion?: string } } = await this.#json({
       method: 'GET',
-      path: pathOf(kind, namespace),
+      path: this.path(kind, namespace),
       query: { fieldSelector, labelSelector },
       ...signalled(signal),
     });
@@ -105,7 +119,7 @@ export class KubeClient {
     const kind = manifest.kind as K;
     const { status, body } = await this.#request({
       method: 'PATCH',
-      path: pathOf(kind, namespace, manifest.metadata.name),
+      path: this.path(kind, namespace, manifest.metadata.name),
       query: {
         fieldManager: options.fieldManager,
         fieldValidation: 'Strict',
@@ -113,7 +127,7 @@ export class KubeClient {
         dryRun: options.dryRun ? 'All' : undefined,
       },
       contentType: 'application/apply-patch+yaml',
-      body: manifest,
+      body: { ...manifest, apiVersion: this.#versions.get(kind) ?? manifest.apiVersion },
       ...signalled(options.signal),
     });
     return { object: body as KindMap[K], created: status === 201 };
@@ -129,7 +143,7 @@ export class KubeClient {
   ): Promise<KindMap[K]> {
     return this.#json({
       method: 'PATCH',
-      path: pathOf(kind, namespace, name),
+      path: this.path(kind, namespace, name),
       query: { fieldManager: options.fieldManager, dryRun: options.dryRun ? 'All' : undefined },
       contentType: 'application/merge-patch+json',
       body: change,
@@ -141,7 +155,7 @@ export class KubeClient {
   async scale(namespace: string, name: string, replicas: number, options: ApplyOptions): Promise<void> {
     await this.#json({
       method: 'PATCH',
-      path: `${pathOf('Deployment', namespace, name)}/scale`,
+      path: `${this.path('Deployment', namespace, name)}/scale`,
       query: { fieldManager: options.fieldManager, dryRun: options.dryRun ? 'All' : undefined },
       contentType: 'application/merge-patch+json',
       body: { spec: { replicas } },
@@ -154,7 +168,7 @@ export class KubeClient {
     try {
       await this.#json({
         method: 'DELETE',
-        path: pathOf(kind, namespace, name),
+        path: this.path(kind, namespace, name),
         query: { dryRun: options.dryRun ? 'All' : undefined },
         body: {
           apiVersion: 'v1',
@@ -197,7 +211,7 @@ export class KubeClient {
   ): AsyncGenerator<string, void, undefined> {
     const response = await this.open({
       method: 'GET',
-      path: `${pathOf('Pod', namespace, pod)}/log`,
+      path: `${this.path('Pod', namespace, pod)}/log`,
       query: { container: options.container, follow: options.follow ? 'true' : undefined },
       ...signalled(options.signal),
     });

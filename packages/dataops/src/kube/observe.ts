@@ -8,7 +8,7 @@ import type { IncomingMessage } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ScrimError } from 'scrim';
 import type { KubeClient, Selection } from './client.js';
-import { type Kind, type KindMap, pathOf } from './kinds.js';
+import type { Kind, KindMap } from './kinds.js';
 import { linesOf } from './lines.js';
 
 interface WatchEvent<T> {
@@ -65,7 +65,7 @@ async function follow<K extends Kind>(
     const { namespace, fieldSelector, labelSelector } = selection;
     const response = await client.open({
       method: 'GET',
-      path: pathOf(kind, namespace),
+      path: client.path(kind, namespace),
       query: {
         watch: 'true',
         resourceVersion,

@@ -8,7 +8,7 @@ import { flexCacheClaim, flexCacheVolume } from './flexcache.js';
 import { workspaceDeployment, workspaceSecret, workspaceService } from './jupyterlab.js';
 import { workspaceLabels } from './labels.js';
 import { repositoryPusher } from './repository-pusher.js';
-import { caConfigMap, s3Secret, transferJob } from './s3.js';
+import { caConfigMap, s3Secret, syncCronJob, syncJob, transferJob } from './s3.js';
 import { tritonDeployment, tritonService } from './triton.js';
 import { tritonAutoscaler } from './triton-autoscaler.js';
 import { claimManifest } from './volume.js';
@@ -41,7 +41,7 @@ const labels = workspaceLabels('live');
 const s3 = {
   endpoint: 'https://s3.example.com',
   credentialsSecret: 'keys',
-  claim: 'data',
+  volume: 'data',
   image: 'rclone',
   verifyCertificates: true,
   caConfigMaps: ['ca'],
@@ -50,6 +50,7 @@ const s3 = {
   runAsUser: 1000,
   runAsGroup: 100,
 };
+const plan = { name: 'a', source: 's3:a', destination: '/mnt/data', deleteExtra: true, verify: true };
 const mounts = [{ claim: 'data', path: '/data' }];
 const resources = { cpu: '1', memory: '1Gi', gpus: 1 };
 const cache = {
@@ -94,6 +95,8 @@ const CASES: readonly [string, object][] = [
   ['V1Deployment', tritonDeployment({ server: 'a', image: 'i', modelRepository: 'm', resources, replicas: 2 })],
   ['V1Secret', s3Secret('a', 'b', 'c')],
   ['V1ConfigMap', caConfigMap('a', 'b')],
+  ['V1Job', syncJob(plan, { ...s3, volume: { server: 'h', path: '/p' } })],
+  ['V1CronJob', syncCronJob(plan, s3, { schedule: '@hourly', timeZone: 'Etc/UTC' })],
   ['V1Job', transferJob('a', 'get-bucket', s3, ['copy', 's3:a', '/mnt/data'])],
   ...[
     ...batchInferenceJobs(batch, undefined, jobAbilities(34)),
