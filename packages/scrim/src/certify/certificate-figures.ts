@@ -110,7 +110,7 @@ export function informationFigures(
       name: 'information, any inputs',
       value: bound(variances.worst, releases),
       unit: 'nats',
-      assumptions: [NOISE, 'nothing about the inputs: only that the activation is clipped to its public range'],
+      assumptions: [NOISE, 'nothing about the inputs: only that the activation lies in its public range'],
     };
     limits.set(releases, limit);
     for (const figure of [estimate, limit, worst]) figures.push({ figure, releases, vacuous: false });

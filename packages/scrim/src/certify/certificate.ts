@@ -10,6 +10,7 @@
 import { type Bundle, HEAD_PATH } from '../bundle/bundle.js';
 import type { Engine } from '../engine/engine.js';
 import { assertArgument, ScrimError } from '../errors.js';
+import { BOTTLENECK_BOUND } from '../noise/fit/bottleneck-model.js';
 import { createFitRandom, type FitRandom } from '../noise/fit/fit-random.js';
 import { Graph } from '../onnx/graph.js';
 import { expectType, float32, type Tensor } from '../tensor.js';
@@ -94,7 +95,10 @@ export async function certifyBundle(options: CertifyOptions): Promise<Certificat
   const probeInputs = Math.min(options.probeInputs ?? 24, count);
   assertArgument(Number.isSafeInteger(releases) && releases >= 1, `releases is ${releases}, expected an integer ≥ 1`);
   assertArgument(confidence > 0.5 && confidence < 1, `confidence is ${confidence}, expected more than 0.5, below 1`);
-  assertArgument(Number.isSafeInteger(count) && count >= MIN_INPUTS, `there are ${count} inputs, expected ≥ ${MIN_INPUTS}`);
+  assertArgument(
+    Number.isSafeInteger(count) && count >= MIN_INPUTS,
+    `there are ${count} inputs, expected ≥ ${MIN_INPUTS}`,
+  );
   assertArgument(smoothing > 0 && unit.perInput > 0, 'smoothing and unit.perInput must be above 0');
   assertArgument(probeInputs === 0 || (probeInputs >= 2 && probes >= 1), 'expected at least 2 probed inputs, 1 probe');
   const { manifest, parameters } = bundle;
@@ -103,7 +107,10 @@ export async function certifyBundle(options: CertifyOptions): Promise<Certificat
   const head = Graph.decode(await bundle.read(HEAD_PATH));
   const cut = headOutput(head, manifest.cut.tensors[0]?.name);
   const session = await engine.load(head.encode());
-  const signal = createReleasedSignal(parameters);
+  const signal = createReleasedSignal(
+    parameters,
+    manifest.transform.kind === 'bottleneck' ? BOTTLENECK_BOUND : undefined,
+  );
   const statistics = createSignalStatistics(signal);
   const counts = releases === 1 ? [1] : [1, releases];
   const calibration = Math.max(2, Math.floor(count / 3));

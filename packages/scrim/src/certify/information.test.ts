@@ -1,7 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import type { DiagonalParameters } from '../noise/diagonal.js';
+import { createNodeCrypto } from '../node/node-crypto.js';
+import { createDiagonalTransform, type DiagonalParameters } from '../noise/diagonal.js';
 import { createFitRandom, type FitRandom } from '../noise/fit/fit-random.js';
+import { createReplayNoiser } from '../noise/release.js';
 import { float32, type Tensor } from '../tensor.js';
+import { inferenceOdds } from './inference-odds.js';
 import { informationLimit } from './information-limit.js';
 import { createReferenceLimit } from './reference-limit.js';
 import { createReleasedSignal } from './released-signal.js';
@@ -72,6 +75,37 @@ describe('information of releases', () => {
       expect(byReference).toBeLessThan(exact * 1.25);
       expect(worst).toBeGreaterThan(byReference);
     }
+  });
+
+  it('bounds what the best attacker on real releases guesses, after one and after three (1,000 draws each)', async () => {
+    // A coin decides the sign of eight values of 0.3; with noise of σ = 1 the sum of what is released tells best.
+    const [positions, amplitude, draws] = [8, 0.3, 1000];
+    const parameters = parametersOf([1], [1]);
+    const noiser = createReplayNoiser({
+      transform: createDiagonalTransform(parameters),
+      bundleHash: '0'.repeat(64),
+      alpha: 0.5,
+      crypto: createNodeCrypto(),
+      seedKey: new Uint8Array(32).fill(9),
+    });
+    const random = createFitRandom('coins');
+    for (const releases of [1, 3]) {
+      let right = 0;
+      for (let k = 0; k < draws; k++) {
+        const sign = random.integer(2) === 0 ? 1 : -1;
+        const activation = float32([1, 1, 1, positions], new Float32Array(positions).fill(sign * amplitude));
+        let sum = 0;
+        for (let n = 0; n < releases; n++) for (const step of (await noiser.release(activation)).payload) sum += step;
+        if (Math.sign(sum) === sign) right++;
+      }
+      const nats = informationLimit(parameters, Float64Array.of(amplitude ** 2), positions, releases);
+      const { posterior, vacuous } = inferenceOdds(0.5, nats);
+      expect(vacuous).toBe(releases === 3);
+      expect(right / draws).toBeLessThan(posterior + 4 * Math.sqrt(0.25 / draws));
+      // The attacker is alive: Φ(0.3·√(8n)) is 0.80 and 0.93.
+      expect(right / draws).toBeGreaterThan(0.75);
+    }
+    noiser.close();
   });
 
   it('grows slower than the number of releases', () => {

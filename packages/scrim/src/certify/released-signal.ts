@@ -23,14 +23,21 @@ export interface ReleasedSignal {
   entryOf(at: number, positions: number): number;
   /**
    * The signal of one activation, 0 in channels that are not sent.
-   * @param activation float32 [1, C, H, W]
+   * @param activation float32 [1, C, H, W], or what else the transform takes
    * @throws ScrimError INVALID_ARGUMENT for a shape that does not fit, or NaN
    */
   read(activation: Tensor): { readonly values: Float32Array; readonly positions: number };
 }
 
-/** @throws ScrimError INVALID_ARGUMENT for parameters that are wrong */
-export function createReleasedSignal(parameters: DiagonalParameters): ReleasedSignal {
+/**
+ * Prepares the signal of one transform.
+ * @param bound largest magnitude that the head can make by construction, as a bottleneck's c·tanh; default: none
+ * @throws ScrimError INVALID_ARGUMENT for parameters that are wrong
+ */
+export function createReleasedSignal(
+  parameters: DiagonalParameters,
+  bound: number = Number.POSITIVE_INFINITY,
+): ReleasedSignal {
   const transform = createDiagonalTransform(parameters, { kernel: 'plain' });
   const { channels, steps } = transform;
   const { kind, gain, clipLow, clipHigh } = parameters;
@@ -43,7 +50,9 @@ export function createReleasedSignal(parameters: DiagonalParameters): ReleasedSi
     const [low, high] = [clipLow[c] as number, clipHigh[c] as number];
     for (let i = c * each; i < (c + 1) * each; i++) {
       const m = Math.fround((gain[i] as number) / step);
-      const ends = [low, high].map((end) => quantiseValue(end, m, low, high) * step) as [number, number];
+      const ends = [Math.max(low, -bound), Math.min(high, bound)].map(
+        (end) => quantiseValue(end, m, low, high) * step,
+      ) as [number, number];
       range[i] = ends[1] - ends[0];
       middle[i] = (ends[0] + ends[1]) / 2;
     }
@@ -53,7 +62,7 @@ export function createReleasedSignal(parameters: DiagonalParameters): ReleasedSi
     const { data, shape } = expectType(activation, 'float32', 'the activation');
     transform.expectShape(shape);
     assertArgument(shape[0] === 1, `the activation holds ${shape[0]} samples, expected 1`);
-    const positions = (shape[2] as number) * (shape[3] as number);
+    const positions = data.length / channels;
     const values = new Float32Array(data.length);
     for (const [index, c] of sent.entries()) {
       const step = steps[index] as number;
@@ -64,6 +73,10 @@ export function createReleasedSignal(parameters: DiagonalParameters): ReleasedSi
       }
     }
     assertArgument(!values.some(Number.isNaN), 'the activation holds a value that is not a number');
+    assertArgument(
+      bound === Number.POSITIVE_INFINITY || data.every((value) => Math.abs(value) <= bound),
+      `the head makes values beyond ±${bound}, which it should not be able to`,
+    );
     return { values, positions };
   };
   return { parameters, sent, range, middle, entryOf, read };
