@@ -139,6 +139,27 @@ const groupNormalization: GradientRule = (context) => {
   ];
 };
 
+/**
+ * y_c = x_c / d_c^β with d_c = k + α·mean of x² over a window of channels around c (zeros beyond the ends count).
+ * dx_c = g_c·d_c^−β − 2αβ·x_c·mean over the windows that c is in of g·x·d^(−β − 1): the same window, turned round.
+ */
+const localResponse: GradientRule = ({ emit, node, x, dy }) => {
+  const size = intAttribute(node, 'size') ?? 1;
+  const [alpha, beta] = [floatAttribute(node, 'alpha', 1e-4), floatAttribute(node, 'beta', 0.75)];
+  const [batch, channels, ...space] = emit.sizes(x) as [Size, Size, ...Size[]];
+  const [before, after] = [Math.floor((size - 1) / 2), Math.ceil((size - 1) / 2)];
+  const windows = (value: string, begin: number, end: number): string => {
+    const columns = emit.reshape(value, [batch, 1, channels, emit.product(space)]);
+    const attributes = { kernel_shape: [size, 1], pads: [begin, 0, end, 0], count_include_pad: 1 };
+    return emit.reshapeLike(emit.op('AveragePool', [columns], attributes), x);
+  };
+  const power = (value: string, exponent: number): string => emit.op('Pow', [value, emit.scalar(exponent, x)]);
+  const squares = emit.scale(windows(emit.mul(x, x), before, after), alpha, x);
+  const divisor = emit.add(squares, emit.scalar(floatAttribute(node, 'bias', 1), x));
+  const through = windows(emit.mul(emit.mul(dy, x), power(divisor, -beta - 1)), after, before);
+  return [emit.sub(emit.mul(dy, power(divisor, -beta)), emit.mul(emit.scale(x, 2 * alpha * beta, x), through))];
+};
+
 /** Rules of the normalisations. */
 export const NORMALIZATION: RuleTable = {
   BatchNormalization: {
@@ -148,6 +169,7 @@ export const NORMALIZATION: RuleTable = {
         ? 'it is in training mode'
         : undefined,
   },
+  LRN: localResponse,
   LayerNormalization: layerNormalization,
   InstanceNormalization: instanceNormalization,
   GroupNormalization: groupNormalization,

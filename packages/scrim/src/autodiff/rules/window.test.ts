@@ -408,3 +408,18 @@ describe('matrix products', () => {
     1,
   );
 });
+
+describe('local response normalisation', () => {
+  const lrn =
+    (size: number, opset = 17) =>
+    (random: Random): GradientCase => ({
+      opset,
+      inputs: { x: { shape: [2, random.int(3, 6), 2, random.int(1, 3)] } },
+      build: (graph) => graph.add('LRN', ['x'], { size, alpha: float(0.3), beta: float(0.75), bias: float(1.5) }),
+    });
+  gradientTests({
+    'LRN over 1 channel': lrn(1),
+    'LRN over 3 channels': lrn(3),
+    'LRN over 5 channels, operator set 11': lrn(5, 11),
+  });
+});
