@@ -26,7 +26,7 @@ export function tradeOffChart(
   labels: { readonly success: string; readonly accuracy: string; readonly cleanAccuracy?: number },
 ): string {
   const kinds = [...new Set(points.map(({ transform }) => transform))];
-  return render(640, 380, {
+  return render(500, 330, {
     legend: { bottom: 0, textStyle: FONT, data: kinds },
     grid: { left: 64, right: 30, top: 24, bottom: 84 },
     xAxis: { ...axis(labels.success, 32), ...range(points.map(({ success }) => success)) },
@@ -106,10 +106,14 @@ function axis(name: string, gap: number): Record<string, unknown> {
 /** A range in tenths of its power of ten around values, with room for the labels. */
 function range(values: readonly number[]): { min: number; max: number } {
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const room = Math.max((high - low) * 0.15, Math.abs(high) * 0.05, 1e-6);
+  const room = Math.max((high - low) * 0.15, Math.abs(high) * 0.05, 0.02);
   const unit = 10 ** Math.floor(Math.log10(high - low + 2 * room)) / 2;
   const tidy = (value: number): number => Number(value.toPrecision(6));
-  return { min: tidy(Math.floor((low - room) / unit) * unit), max: tidy(Math.ceil((high + room) / unit) * unit) };
+  const least = low >= 0 ? 0 : Number.NEGATIVE_INFINITY;
+  return {
+    min: tidy(Math.max(least, Math.floor((low - room) / unit) * unit)),
+    max: tidy(Math.ceil((high + room) / unit) * unit),
+  };
 }
 
 function render(width: number, height: number, option: Record<string, unknown>): string {

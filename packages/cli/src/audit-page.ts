@@ -47,7 +47,7 @@ td small, th small { display: block; color: var(--soft); font-weight: 400; font-
 .grid { display: grid; gap: .5rem; margin: .6rem 0 1.2rem; align-items: start; }
 .grid .head { font-size: .8rem; color: var(--soft); align-self: end; } figure { margin: 0; }
 img { width: 100%; height: auto; display: block; border-radius: 3px; } img.tiles { image-rendering: pixelated; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem 1.6rem; margin: 1rem 0; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); gap: 1rem 1.6rem; margin: 1rem 0; }
 .charts figcaption { font-size: .85rem; color: var(--soft); } svg { max-width: 100%; height: auto; display: block; }
 .note { background: var(--panel); border-left: 3px solid var(--line); padding: .6rem .9rem; margin: 1rem 0; font-size: .92rem; }
 summary { cursor: pointer; color: var(--soft); font-size: .9rem; margin: .8rem 0; } ul { margin: .2rem 0; padding-left: 1.1rem; }

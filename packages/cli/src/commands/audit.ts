@@ -288,6 +288,7 @@ function describe(
     ...(options.labels === undefined ? [] : [`--labels ${name(options.labels)}`]),
     ...(options.attacks === undefined ? [] : [`--attacks ${options.attacks}`]),
     `--steps ${options.steps} --tried ${options.tried} --size ${options.size} --seed ${options.seed}`,
+    ...(options.pictureSide === 256 ? [] : [`--picture-side ${options.pictureSide}`]),
     ...(options.capacity === 1 ? [] : [`--capacity ${options.capacity}`]),
     ...(options.provider === 'cpu' ? [] : [`--provider ${options.provider}`]),
   ];
