@@ -200,13 +200,23 @@ export class JsonReader {
 
   /** Reads a string as text. Its bytes must be valid UTF-8 and its \u escapes whole characters. */
   string(): string {
+    if (this.#peek() === QUOTE) {
+      // Names and keys, nearly always: short, without escapes, ASCII.
+      const bytes = this.#bytes;
+      const end = Math.min(bytes.length, this.position + SHORT_TEXT);
+      let text = '';
+      for (let i = this.position + 1; i < end; i++) {
+        const byte = bytes[i]!;
+        if (byte === QUOTE) {
+          this.position = i + 1;
+          return text;
+        }
+        if (byte < 0x20 || byte >= 0x80 || byte === BACKSLASH) break;
+        text += String.fromCharCode(byte);
+      }
+    }
     const at = this.position;
     const bytes = this.stringBytes();
-    if (bytes.length <= SHORT_TEXT) {
-      let ascii = true;
-      for (const byte of bytes) ascii &&= byte < 0x80;
-      if (ascii) return String.fromCharCode(...bytes);
-    }
     try {
       return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
     } catch {
