@@ -84,10 +84,13 @@ function parseValue(graph: Graph, name: string, text: string): Tensor {
   const numbers = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)));
   const shape = type.shape as readonly number[];
   const size = sizeOf(shape);
-  if (numbers.some((value) => !Number.isFinite(value)) || (numbers.length !== 1 && numbers.length !== size)) {
+  if (numbers.some((value) => !Number.isFinite(value))) {
+    throw new ScrimError('INVALID_ARGUMENT', `--value ${name} is no list of numbers separated by commas`);
+  }
+  if (numbers.length !== 1 && numbers.length !== size) {
     throw new ScrimError(
       'INVALID_ARGUMENT',
-      `--value ${name} has ${numbers.length} entries, expected 1 or ${size} numbers`,
+      `--value ${name} has ${numbers.length} numbers, expected ${size}, or one for all`,
     );
   }
   const { dtype } = type;
