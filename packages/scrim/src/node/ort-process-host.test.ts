@@ -114,7 +114,9 @@ describe('a server with instances as processes', () => {
       return (outputs[0]!.tensor.data as Float32Array)[0] as number;
     };
     const pending = Promise.allSettled(Array.from({ length: 12 }, (_, i) => infer(i)));
-    await expect.poll(() => server.metrics(), { interval: 1, timeout: 20_000 }).toMatch(/_pending_request_count\{[^}]*\} [1-9]/);
+    await expect
+      .poll(() => server.metrics(), { interval: 1, timeout: 20_000 })
+      .toMatch(/_pending_request_count\{[^}]*\} [1-9]/);
     process.kill(engines[0]!.pid, 'SIGKILL');
     const results = await pending;
     const failures = results.filter(({ status }) => status === 'rejected');
