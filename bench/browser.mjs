@@ -10,10 +10,9 @@
  * Needs the built library and page (`npm run studio` builds both) and Chromium.
  */
 import { spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
-import { cpus } from 'node:os';
+import { cpus, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { chromium } from 'playwright-core';
@@ -33,11 +32,9 @@ const PHOTO = await squarePhoto(join(SAMPLES, 'sample5.jpg'));
 const runs = Number(process.argv[process.argv.indexOf('--runs') + 1]) || 15;
 const fddb = process.argv.slice(2).find((argument, i, all) => !argument.startsWith('--') && all[i - 1] !== '--runs');
 
-const studio = spawn(process.execPath, [join(ROOT, 'packages/cli/bin/scrim.js'), 'studio', '--port', '0'], {
-  stdio: ['ignore', 'pipe', 'inherit'],
-});
-const url = await new Promise((resolve) => studio.stdout.once('data', (data) => resolve(String(data).trim())));
-const site = await serveBench();
+const folder = await buildPage();
+const site = await start(join(ROOT, 'bench/browser-page/serve.mjs'), folder);
+const { url } = site;
 const browser = await chromium.launch({
   executablePath: process.env.SCRIM_CHROMIUM ?? '/usr/bin/chromium',
   args: ['--no-sandbox'],
@@ -48,16 +45,25 @@ try {
   const node = await openNode();
   // Turn about, so that whatever else the machine does falls on both.
   const times = { browser: [], node: [] };
+  const stages = { browser: [], node: [] };
   for (let i = 0; i < runs + 2; i++) {
     const there = await bench.evaluate(() => globalThis.detect());
     const here = await node.detect();
     if (i < 2) continue;
     times.browser.push(there.ms);
     times.node.push(here.ms);
+    stages.browser.push(await bench.evaluate(() => globalThis.stages()));
+    stages.node.push(await node.stages());
   }
   const [there, here] = [median(times.browser), median(times.node)];
   print(`photo to boxes, median of ${runs}: browser ${there.toFixed(0)} ms, Node ${here.toFixed(0)} ms`);
   print(`  ratio ${(there / here).toFixed(2)}, limit 2.0; ${await bench.evaluate(() => globalThis.description)}`);
+  for (const stage of ['read', 'head', 'noise', 'remote']) {
+    const [one, other] = ['browser', 'node'].map((side) =>
+      median(stages[side].map((found) => found[stage])).toFixed(1),
+    );
+    print(`  ${stage.padEnd(6)} browser ${one} ms, Node ${other} ms`);
+  }
   if (fddb !== undefined) await compareAccuracy(bench, node, fddb);
   await node.close();
   await bench.context().close();
@@ -65,7 +71,7 @@ try {
 } finally {
   await browser.close();
   site.close();
-  studio.kill('SIGTERM');
+  await rm(folder, { recursive: true });
 }
 
 /** The same path in Node, through the same server. */
@@ -88,6 +94,23 @@ async function openNode() {
       const { detections } = await session.detect(PHOTO);
       return { ms: performance.now() - started, faces: detections.length };
     },
+    stages: async () => {
+      const started = performance.now();
+      const { tensor } = await reader.read(PHOTO);
+      const read = performance.now();
+      let timing = {};
+      const release = await session.trusted.release(tensor, {
+        transfer: true,
+        now: () => performance.now(),
+        onTiming: (found) => {
+          timing = found;
+        },
+      });
+      const released = performance.now();
+      await session.send(release);
+      const remote = performance.now() - released;
+      return { read: read - started, head: timing.headMs, noise: timing.transformMs, remote };
+    },
     clean: async (photo) => {
       const { tensor, plan } = await reader.read(photo);
       const activation = await head.run({ [bundle.manifest.model.input]: tensor });
@@ -107,8 +130,8 @@ async function openNode() {
 async function openBench() {
   const page = await browser.newPage();
   page.on('pageerror', (error) => print(`page: ${error.message}`));
-  page.on('console', (message) => message.type() === 'error' && print(`page: ${message.text()}`));
-  await page.goto(site.url);
+
+  await page.goto(url);
   await page.waitForFunction(() => globalThis.description !== undefined, null, { timeout: 120_000 });
   return page;
 }
@@ -142,12 +165,13 @@ async function compareAccuracy(bench, node, directory) {
 
 /** The studio from a cold cache, and the longest task of its main thread while the story is told and moved through. */
 async function measurePage() {
+  const studio = await start(join(ROOT, 'packages/cli/bin/scrim.js'), 'studio', '--port', '0');
   const ready = [];
   for (let i = 0; i < 3; i++) {
     const context = await browser.newContext();
     const page = await context.newPage();
     const started = performance.now();
-    await page.goto(url, { waitUntil: 'commit' });
+    await page.goto(studio.url, { waitUntil: 'commit' });
     await page.getByRole('button', { name: 'Choose a photo' }).waitFor();
     ready.push(performance.now() - started);
     await context.close();
@@ -160,7 +184,7 @@ async function measurePage() {
       for (const { duration } of list.getEntries()) globalThis.longest = Math.max(globalThis.longest, duration);
     }).observe({ type: 'longtask', buffered: true });
   });
-  await page.goto(url);
+  await page.goto(studio.url);
   const told = () =>
     page.waitForFunction(
       () =>
@@ -182,49 +206,32 @@ async function measurePage() {
   const longest = await page.evaluate(() => globalThis.longest);
   const said = longest === 0 ? 'below 50 ms' : `${longest.toFixed(0)} ms`;
   print(`longest task of the main thread: ${said}, limit 100 ms`);
+  studio.close();
 }
 
-/** Serves bench/browser-page/ built by Vite, isolated as the studio is, and forwards what else it asks to the studio. */
-async function serveBench() {
-  const result = await build({
+/** Builds bench/browser-page/ as an application would be built, into a folder of its own. */
+async function buildPage() {
+  const folder = await mkdtemp(join(tmpdir(), 'scrim-bench-'));
+  await build({
     root: join(ROOT, 'bench/browser-page'),
     logLevel: 'silent',
     configFile: false,
     base: './',
     worker: { format: 'es' },
-    build: { write: false, assetsInlineLimit: 0, modulePreload: { polyfill: false }, target: 'es2022' },
+    build: { outDir: folder, assetsInlineLimit: 0, modulePreload: { polyfill: false }, target: 'es2022' },
   });
-  const files = new Map(
-    result.output.map((part) => [`/${part.fileName}`, part.type === 'chunk' ? part.code : part.source]),
-  );
-  const types = { html: 'text/html', js: 'text/javascript', wasm: 'application/wasm' };
-  const server = createServer(async (request, response) => {
-    const path = request.url === '/' ? '/index.html' : request.url;
-    const headers = { 'cross-origin-opener-policy': 'same-origin', 'cross-origin-embedder-policy': 'require-corp' };
-    if (path === '/photo') {
-      response.writeHead(200, { ...headers, 'content-type': 'image/jpeg' }).end(PHOTO);
-    } else if (files.has(path)) {
-      response.writeHead(200, { ...headers, 'content-type': types[path.split('.').at(-1)] ?? '' }).end(files.get(path));
-    } else {
-      const parts = [];
-      for await (const part of request) parts.push(part);
-      const { host: _host, connection: _connection, ...sent } = request.headers;
-      const answer = await fetch(new URL(path, url), {
-        method: request.method,
-        headers: sent,
-        ...(request.method === 'POST' ? { body: Buffer.concat(parts) } : {}),
-      });
-      const kept = ['content-type', 'inference-header-content-length'].flatMap((name) =>
-        answer.headers.has(name) ? [[name, answer.headers.get(name)]] : [],
-      );
-      response.writeHead(answer.status, { ...headers, ...Object.fromEntries(kept) });
-      response.end(Buffer.from(await answer.arrayBuffer()));
-    }
+  await writeFile(join(folder, 'photo.jpg'), PHOTO);
+  return folder;
+}
+
+/** Starts a program that prints its address first. */
+async function start(...argv) {
+  const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'ignore'] });
+  const address = await new Promise((resolve, reject) => {
+    child.stdout.once('data', (data) => resolve(String(data).trim()));
+    child.once('exit', (code) => reject(new Error(`${argv[0]} ended with ${code}`)));
   });
-  await new Promise((resolve) => {
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  return { url: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
+  return { url: address, close: () => child.kill('SIGTERM') };
 }
 
 /** A JPEG of 1024×1024 of a sample photo. */

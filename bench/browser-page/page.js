@@ -14,10 +14,12 @@ const ask = (message) =>
     waiting.push({ resolve, reject });
     worker.postMessage(message);
   });
-const photo = await (await fetch('./photo')).blob();
+const photo = await (await fetch('./photo.jpg')).blob();
 
 /** The photo of the bench, file to boxes. */
 globalThis.detect = () => ask({ kind: 'detect', photo });
+/** Milliseconds of each stage. */
+globalThis.stages = () => ask({ kind: 'stages', photo });
 /** Any photo in base64, without noise. */
 globalThis.clean = async (text) => {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));

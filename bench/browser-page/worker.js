@@ -27,16 +27,39 @@ const ready = (async () => {
     const { offsets, scores } = model.detector.outputs;
     return decoder.decode(named[offsets], named[scores], [plan])[0];
   };
-  return { session, clean };
+  const stages = async (photo) => {
+    const started = performance.now();
+    const { tensor } = await reader.read(photo);
+    const read = performance.now();
+    let timing = {};
+    const release = await session.trusted.release(tensor, {
+      transfer: true,
+      now: () => performance.now(),
+      onTiming: (found) => {
+        timing = found;
+      },
+    });
+    const released = performance.now();
+    await session.send(release);
+    return {
+      read: read - started,
+      head: timing.headMs,
+      noise: timing.transformMs,
+      remote: performance.now() - released,
+    };
+  };
+  return { session, clean, stages };
 })();
 
 globalThis.onmessage = async ({ data }) => {
   try {
-    const { session, clean } = await ready;
+    const { session, clean, stages } = await ready;
     if (data.kind === 'start') {
       postMessage({ description: session.engineDescription });
     } else if (data.kind === 'clean') {
       postMessage({ faces: await clean(data.photo) });
+    } else if (data.kind === 'stages') {
+      postMessage(await stages(data.photo));
     } else {
       const started = performance.now();
       const { detections } = await session.detect(data.photo);

@@ -85,6 +85,8 @@ async function startProvider(
       enableCpuMemArena: true,
       enableMemPattern: false,
       logSeverityLevel: 4,
+      // Idle threads that wait in a loop for the next run would keep processors from whatever else the tab has to do.
+      extra: { session: { force_spinning_stop: '1' } },
     };
   });
   try {
