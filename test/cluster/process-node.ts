@@ -1,12 +1,14 @@
 /**
  * HALF REAL: a node whose kubelet runs a pod's command as a process of this machine, so that logs and commands in pods
  * pass through the real API server. There are no containers: the image's name alone decides what is run (images that
- * start with 'scrim-job' run this tree's `scrim`), and paths below a volume's mount become paths of the simulated
- * volume's directory. Pods outside Jobs only get the state Running; commands can be run in them.
+ * start with 'scrim-job' run this tree's `scrim`; the command of the rest is looked up among the programs a test
+ * gives), and paths below a volume's mount become paths of the simulated volume's directory. Init containers run first,
+ * one after another. Pods outside Jobs only get the state Running; commands can be run in them.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:https';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
@@ -35,43 +37,71 @@ interface Container {
   process?: ChildProcess;
 }
 
-/** Registers the node and plays its kubelet. `certificates` is the API server's folder of certificates. */
+/** Registers the node and plays its kubelet. `certificates` is the API server's folder of certificates; `programs` are paths of programs by their command. */
 export async function startProcessNode(
   api: AdminApi,
   storage: StorageSimulator,
   certificates: string,
+  programs: Readonly<Record<string, string>> = {},
 ): Promise<ProcessNode> {
   const stop = new AbortController();
   const containers = new Map<string, Container>();
   const listeners: ((pod: Json, process: ChildProcess) => void)[] = [];
   let cutAfter = Number.POSITIVE_INFINITY;
 
-  const directories = async (pod: Json): Promise<[mount: string, directory: string][]> => {
+  const scratch = mkdtempSync(join(tmpdir(), 'scrim-process-node-'));
+  const directories = async (pod: Json, container: Json): Promise<[mount: string, directory: string][]> => {
     const found: [string, string][] = [];
-    for (const { name, mountPath } of pod.spec.containers[0].volumeMounts ?? []) {
-      const claim = pod.spec.volumes.find((volume: Json) => volume.name === name)?.persistentVolumeClaim?.claimName;
-      if (claim !== undefined) found.push([mountPath, await storage.directoryOf(pod.metadata.namespace, claim)]);
+    const { namespace, uid } = pod.metadata;
+    for (const { name, mountPath } of container.volumeMounts ?? []) {
+      const volume = pod.spec.volumes.find((each: Json) => each.name === name);
+      if (volume?.persistentVolumeClaim !== undefined) {
+        found.push([mountPath, await storage.directoryOf(namespace, volume.persistentVolumeClaim.claimName)]);
+        continue;
+      }
+      const directory = join(scratch, uid, name);
+      mkdirSync(directory, { recursive: true });
+      if (volume?.configMap !== undefined) {
+        const { data } = await api.get(`/api/v1/namespaces/${namespace}/configmaps/${volume.configMap.name}`);
+        const items: Json[] = volume.configMap.items ?? Object.keys(data).map((key) => ({ key, path: key }));
+        for (const { key, path } of items) writeFileSync(join(directory, path), data[key]);
+      }
+      found.push([mountPath, directory]);
     }
     return found;
   };
   const onMachine = (words: readonly string[], mounts: readonly [string, string][]): string[] =>
-    words.map((word) =>
-      mounts.reduce(
-        (text, [mount, directory]) =>
-          text === mount || text.startsWith(`${mount}/`) ? directory + text.slice(mount.length) : text,
-        word,
-      ),
-    );
+    words.map((word) => {
+      const [, flag = '', value = ''] = /^(--[a-z-]+=)?(.*)$/s.exec(word) ?? [];
+      const hit = mounts.find(([mount]) => value === mount || value.startsWith(`${mount}/`));
+      return hit === undefined ? word : flag + hit[1] + value.slice(hit[0].length);
+    });
 
-  const run = async (pod: Json): Promise<number> => {
+  const environmentOf = async (namespace: string, spec: Json): Promise<Record<string, string>> => {
+    const environment: Record<string, string> = {};
+    for (const { name, value, valueFrom } of spec.env ?? []) {
+      const { name: secret, key } = valueFrom?.secretKeyRef ?? {};
+      if (secret === undefined) environment[name] = value ?? '';
+      else {
+        const { data } = await api.get(`/api/v1/namespaces/${namespace}/secrets/${secret}`);
+        environment[name] = Buffer.from(data[key], 'base64').toString('utf8');
+      }
+    }
+    return environment;
+  };
+
+  const run = async (pod: Json, spec: Json): Promise<number> => {
     const { namespace, name } = pod.metadata;
-    const [spec] = pod.spec.containers;
-    const environment = Object.fromEntries((spec.env ?? []).map(({ name: key, value }: Json) => [key, value]));
-    const expand = (text: string): string => text.replace(/\$\((\w+)\)/g, (whole, key) => environment[key] ?? whole);
-    const words = onMachine((spec.args ?? []).map(expand), await directories(pod));
+    const given = await environmentOf(namespace, spec);
+    const expand = (text: string): string => text.replace(/\$\((\w+)\)/g, (whole, key) => given[key] ?? whole);
+    const mounts = await directories(pod, spec);
+    const words = onMachine((spec.args ?? []).map(expand), mounts);
+    const keys = Object.keys(given);
+    const environment = Object.fromEntries(onMachine(Object.values(given), mounts).map((value, i) => [keys[i], value]));
     const container: Container = { log: '', ended: false, listeners: new Set() };
-    containers.set(`${namespace}/${name}`, container);
-    const child = spawn(process.execPath, [SCRIM, ...words], {
+    containers.set(`${namespace}/${name}/${spec.name}`, container);
+    const program = programs[spec.command?.[0] ?? ''];
+    const child = spawn(program ?? process.execPath, program === undefined ? [SCRIM, ...words] : words, {
       env: { ...process.env, ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
@@ -93,8 +123,8 @@ export async function startProcessNode(
   const port = (server.address() as { port: number }).port;
   server.on('request', (request, response) => {
     const url = new URL(request.url ?? '', 'https://kubelet');
-    const [, kind, namespace, name] = url.pathname.split('/');
-    const container = containers.get(`${namespace}/${name}`);
+    const [, kind, namespace, name, of] = url.pathname.split('/');
+    const container = containers.get(`${namespace}/${name}/${of}`);
     if (kind !== 'containerLogs' || container === undefined) {
       response.writeHead(404).end('no such container');
       return;
@@ -134,7 +164,7 @@ export async function startProcessNode(
       });
       void (async () => {
         const pod = await api.get(`/api/v1/namespaces/${namespace}/pods/${name}`);
-        const words = onMachine(url.searchParams.getAll('command'), await directories(pod));
+        const words = onMachine(url.searchParams.getAll('command'), await directories(pod, pod.spec.containers[0]));
         const child = spawn(words[0] ?? 'false', words.slice(1), { stdio: ['pipe', 'pipe', 'pipe'] });
         child.stdin.on('error', () => undefined);
         deliver = (data) => void (data[0] === 0 && child.stdin.write(data.subarray(1)));
@@ -192,29 +222,40 @@ export async function startProcessNode(
     const { namespace, name, uid, deletionTimestamp, ownerReferences } = pod.metadata;
     const path = `/api/v1/namespaces/${namespace}/pods/${name}`;
     if (deletionTimestamp !== undefined) {
-      containers.get(`${namespace}/${name}`)?.process?.kill('SIGKILL');
+      for (const [key, { process: child }] of containers) {
+        if (key.startsWith(`${namespace}/${name}/`)) child?.kill('SIGKILL');
+      }
       await api.send('DELETE', path, { apiVersion: 'v1', kind: 'DeleteOptions', gracePeriodSeconds: 0 });
       return;
     }
     if (known.has(uid)) return;
     known.add(uid);
     const image: string = pod.spec.containers[0].image;
-    const state = (phase: string, inner: Json): Promise<Json> => setState(api, path, pod, phase, inner);
+    const ended: Json[] = [];
+    const state = (phase: string, inner: Json): Promise<Json> => setState(api, path, pod, phase, inner, ended);
     if (image.includes('unpullable')) {
       await state('Pending', { waiting: { reason: 'ImagePullBackOff', message: `Back-off pulling image "${image}"` } });
       return;
     }
-    const startedAt = new Date().toISOString();
-    await state('Running', { running: { startedAt } });
-    if (!ownerReferences?.some(({ kind }: Json) => kind === 'Job')) return;
-    const exitCode = await run(pod);
-    const terminated = {
-      exitCode,
-      reason: exitCode === 0 ? 'Completed' : 'Error',
-      startedAt,
-      finishedAt: new Date().toISOString(),
+    const play = async (spec: Json): Promise<Json> => {
+      const startedAt = new Date().toISOString();
+      const exitCode = await run(pod, spec);
+      const reason = exitCode === 0 ? 'Completed' : 'Error';
+      return { terminated: { exitCode, reason, startedAt, finishedAt: new Date().toISOString() } };
     };
-    await state(exitCode === 0 ? 'Succeeded' : 'Failed', { terminated });
+    for (const spec of pod.spec.initContainers ?? []) {
+      ended.push({ running: { startedAt: new Date().toISOString() } });
+      await state('Pending', { waiting: { reason: 'PodInitializing' } });
+      ended[ended.length - 1] = await play(spec);
+      if (ended.at(-1).terminated.exitCode !== 0) {
+        await state('Failed', { waiting: { reason: 'PodInitializing' } });
+        return;
+      }
+    }
+    await state('Running', { running: { startedAt: new Date().toISOString() } });
+    if (!ownerReferences?.some(({ kind }: Json) => kind === 'Job')) return;
+    const outcome = await play(pod.spec.containers[0]);
+    await state(outcome.terminated.exitCode === 0 ? 'Succeeded' : 'Failed', outcome);
   };
   const watching = api.watch('/api/v1/pods', stop.signal, (type, pod) => {
     if (type !== 'DELETED' && pod.spec.nodeName === NODE) void move(pod).catch(() => undefined);
@@ -234,6 +275,7 @@ export async function startProcessNode(
       server.closeAllConnections();
       server.close();
       await watching;
+      rmSync(scratch, { recursive: true, force: true });
     },
   };
 }
@@ -248,7 +290,14 @@ async function listen(certificates: string): Promise<Server> {
   return server;
 }
 
-async function setState(api: AdminApi, path: string, pod: Json, phase: string, state: Json): Promise<Json> {
+async function setState(
+  api: AdminApi,
+  path: string,
+  pod: Json,
+  phase: string,
+  state: Json,
+  initial: readonly Json[],
+): Promise<Json> {
   const ready = state.running !== undefined;
   const now = new Date().toISOString();
   return api.patch(`${path}/status`, {
@@ -259,14 +308,14 @@ async function setState(api: AdminApi, path: string, pod: Json, phase: string, s
         { type: 'Ready', status: ready ? 'True' : 'False', lastTransitionTime: now },
         { type: 'ContainersReady', status: ready ? 'True' : 'False', lastTransitionTime: now },
       ],
-      containerStatuses: pod.spec.containers.map(({ name, image }: Json) => ({
-        name,
-        image,
-        imageID: '',
-        ready,
-        restartCount: 0,
-        state,
-      })),
+      ...(initial.length === 0
+        ? {}
+        : { initContainerStatuses: initial.map((each, i) => statusOf(pod.spec.initContainers[i], each, false)) }),
+      containerStatuses: pod.spec.containers.map((spec: Json) => statusOf(spec, state, ready)),
     },
   });
+}
+
+function statusOf({ name, image }: Json, state: Json, ready: boolean): Json {
+  return { name, image, imageID: '', ready, restartCount: 0, state };
 }

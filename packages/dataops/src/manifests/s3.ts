@@ -14,6 +14,8 @@ import { operationLabels } from './labels.js';
 /** Where the volume is mounted in a transfer's pod. */
 export const DATA_DIR = '/mnt/data';
 const CA_DIR = '/mnt/ca';
+/** The Job tries again itself, and shows it; rclone's own tries would hide a wrong address or certificate for minutes. */
+const RETRIES = ['--low-level-retries=3', '--retries=2'];
 
 /** A Secret with S3 keys, under the names the toolkit uses. */
 export function s3Secret(name: string, accessKey: string, secretKey: string): Manifest<'Secret'> {
@@ -108,7 +110,7 @@ export function transferJobSpec(
       name: container,
       image: settings.image,
       command: ['rclone'],
-      args: [...args, ...trust],
+      args: [...args, ...RETRIES, ...trust],
       env,
       volumeMounts,
       securityContext: {
