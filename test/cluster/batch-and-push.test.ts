@@ -13,7 +13,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
+  type AccessRule,
   type BatchInferenceResult,
+  COMMAND_RULES,
   connect,
   createInferenceService,
   createTritonServer,
@@ -43,7 +45,7 @@ let count = 0;
 
 beforeAll(async () => {
   plane = await startControlPlane();
-  storage = await startStorageSimulator(plane.api, plane.directory);
+  storage = await startStorageSimulator(plane.api, plane.directory, { delayMs: 0 });
   node = await startProcessNode(plane.api, storage, join(plane.directory, 'certs'));
   client = new KubeClient(connect({ kubeconfig: plane.kubeconfig('admin') }));
 });
@@ -288,6 +290,81 @@ describe('repo push', () => {
       await expect(push(new Map([[path, new Uint8Array()]]))).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
     }
     await expect(push(new Map())).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  });
+});
+
+describe('least rights', () => {
+  const role = 'scrim-least';
+  const send = (kind: string, body: Json): Promise<void> =>
+    plane.api.ensure(`/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}/${kind}`, {
+      apiVersion: 'rbac.authorization.k8s.io/v1',
+      ...body,
+    });
+  const grant = async (rules: readonly AccessRule[], all: readonly AccessRule[]): Promise<void> => {
+    await plane.api.patch(`/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}/roles/${role}`, {
+      rules: rules
+        .filter(({ verbs }) => verbs.length > 0)
+        .map(({ group, resource, verbs }) => ({ apiGroups: [group], resources: [resource], verbs })),
+    });
+    for (const { group, resource, verbs } of all) {
+      for (const verb of verbs) {
+        const [plain, subresource = ''] = resource.split('/');
+        const granted = rules.some(
+          (rule) => rule.group === group && rule.resource === resource && rule.verbs.includes(verb),
+        );
+        await eventually(10_000, async () => {
+          const { status } = await plane.api.send('POST', '/apis/authorization.k8s.io/v1/subjectaccessreviews', {
+            apiVersion: 'authorization.k8s.io/v1',
+            kind: 'SubjectAccessReview',
+            spec: { user: 'limited', resourceAttributes: { namespace, group, resource: plain, subresource, verb } },
+          });
+          if (status.allowed !== granted) throw new Error('the rules are not in force yet');
+        });
+      }
+    }
+  };
+
+  it.each<[string, (limited: KubeClient, name: string) => Promise<unknown>]>([
+    ['run-batch-inference', (limited, jobName) => runBatchInference(limited, settings({ jobName, shards: 1 }))],
+    [
+      'repo-push',
+      (limited, name) => {
+        const files = new Map([[`${name}/config.pbtxt`, new Uint8Array(9)]]);
+        return pushRepository(limited, { namespace, pvcName: 'inference-data', files, timeoutMs: 30_000 });
+      },
+    ],
+  ])('%s works with its rights and is refused without any one of them', async (command, run) => {
+    await volumeWithPhotos('inference-data');
+    await send('roles', { kind: 'Role', metadata: { name: role }, rules: [] });
+    await send('rolebindings', {
+      kind: 'RoleBinding',
+      metadata: { name: role },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: role },
+      subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: 'limited' }],
+    });
+    const limited = new KubeClient(connect({ kubeconfig: plane.kubeconfig('limited') }));
+    try {
+      const all = COMMAND_RULES[command] ?? [];
+      const needed = all.filter(({ use }) => use === undefined);
+      let attempt = 0;
+      await grant(needed, all);
+      await run(limited, `least-${attempt++}`);
+      for (const rule of needed) {
+        for (const verb of rule.verbs) {
+          // 'watch' may not be reached; 'create' on pods/exec is asked for by Kubernetes 1.35 and later alone.
+          if (verb === 'watch' || (rule.resource === 'pods/exec' && verb === 'create')) continue;
+          const less = needed.map((each) =>
+            each === rule ? { ...each, verbs: each.verbs.filter((other) => other !== verb) } : each,
+          );
+          await grant(less, all);
+          await expect(run(limited, `least-${attempt++}`), `without ${verb} ${rule.resource}`).rejects.toMatchObject({
+            code: 'PERMISSION_DENIED',
+          });
+        }
+      }
+    } finally {
+      limited.connection.close();
+    }
   });
 });
 

@@ -1,4 +1,5 @@
 /** `scrim repo export`: the remote half of a bundle as a Triton model repository. */
+import { chmod } from 'node:fs/promises';
 import { ScrimError } from 'scrim';
 import { exportRepository, PAYLOAD_FORMATS, type PayloadFormat } from 'scrim/client';
 import { writeDirectory } from 'scrim/node';
@@ -23,6 +24,8 @@ export async function repoExport(context: CommandContext, options: RepoExportOpt
   const files = await exportRepository(bundle, payloads);
   const first = [...files.keys()][0] as string;
   await writeDirectory(options.out, files, { replace: options.force === true, marker: first });
+  // Nothing in it is secret, and the server may run as another user.
+  await chmod(options.out, 0o755);
   const models = [...files].filter(([path]) => path.endsWith('.onnx'));
   if (options.json) {
     context.printJson({

@@ -38,7 +38,10 @@ export function registerBatchInference(verbs: Verbs, context: CommandContext): v
   )
     .requiredOption('-p, --pvc-name <name>', 'claim with the data set; parts of the result are kept there too')
     .requiredOption('-d, --dataset <path>', 'data set as the pods see it, such as /data/netapp-face-detection/FDDB')
-    .requiredOption('-i, --image <image>', 'container image with the scrim command (deploy/docker/job.Dockerfile)')
+    .requiredOption(
+      '-i, --image <image>',
+      'container image with the scrim command (deploy/docker/Dockerfile, target job)',
+    )
     .option('-j, --job-name <name>', "name of the Job; default: 'batch-inference-<random>'")
     .option('--mount-path <path>', "where the volume is mounted; default: '/data'")
     .option('--alpha <a>', 'weight of privacy against accuracy, from 0 up to 1')
@@ -87,10 +90,9 @@ export function registerBatchInference(verbs: Verbs, context: CommandContext): v
 }
 
 function lineOfJob(event: DataopsEvent): string | undefined {
-  if (event.type === 'creating' && event.kind === 'Job') {
-    return `Creating Job '${event.name}' in namespace '${event.namespace}'.`;
-  }
-  return event.type === 'created' && event.kind === 'Job' ? `Job '${event.name}' created.` : undefined;
+  if (!('kind' in event) || event.kind !== 'Job') return undefined;
+  if (event.type === 'adopted') return `Job '${event.name}' exists already in namespace '${event.namespace}'.`;
+  return event.type === 'created' ? `Job '${event.name}' created in namespace '${event.namespace}'.` : undefined;
 }
 
 function optionsOf(flags: RunFlags): Omit<RunBatchInferenceOptions, 'onLine'> {
