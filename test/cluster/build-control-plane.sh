@@ -27,6 +27,7 @@ install_packages() {
 }
 
 install_packages etcd-server
+command -v kubectl >/dev/null || install_packages kubernetes-client # the tests read objects back with kubectl
 
 complete=true
 for name in "${binaries[@]}"; do [[ -x "$bin/$name" ]] || complete=false; done

@@ -1,4 +1,5 @@
 /** The commands of `scrim` against a real API server: TR-4928's lines in their order, aliases, formats, exit codes. */
+import { execFileSync } from 'node:child_process';
 import { Command, CommanderError } from 'commander';
 import { ScrimError } from 'scrim';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
@@ -190,6 +191,70 @@ describe("TR-4928's commands print its lines", () => {
     const put = 'put-s3 object --object-host h -b faces -p data -c keys -f a.bin --no-use-https --dry-run=client';
     expect((await scrim(`${put} --output yaml`)).stdout.join('\n')).toContain('value: http://h');
     expect((await scrim('delete s3-secret -d keys')).stdout).toEqual(['Kubernetes secret successfully deleted.']);
+  });
+});
+
+/** Runs kubectl as administrator in the test's namespace. */
+function kubectl(args: readonly string[], input?: string): string {
+  return execFileSync('kubectl', ['--kubeconfig', cluster.kubeconfig('admin'), '-n', namespace, ...args], {
+    encoding: 'utf8',
+    ...(input === undefined ? {} : { input }),
+  });
+}
+
+describe('what kubectl sees', () => {
+  it('is what the commands say they made', async () => {
+    await scrim('create volume -p data -s 1Gi');
+    await scrim('create volume-snapshot -p data -s mark');
+    await scrim('create jupyterlab -w live -s 1Gi --password-stdin', { input: 'secret\n' });
+    await scrim('create triton -s live -v data');
+    await scrim('create s3-secret -d keys --keys-stdin', { input: 'AKIA\nkey\n' });
+    await scrim('sync --from s3:faces --to pvc:data/in --s3-host h -c keys --schedule @daily --name nightly');
+    const names = kubectl([
+      'get',
+      'pvc,volumesnapshots,svc,deploy,secrets,cronjobs',
+      '-l',
+      'created-by=ntap-dsutil',
+      '-o',
+      'name',
+    ]);
+    expect(
+      names
+        .trim()
+        .split('\n')
+        .map((name) => name.replace(/-[0-9a-f]{8}$/, '-*'))
+        .sort(),
+    ).toEqual([
+      'cronjob.batch/nightly',
+      'deployment.apps/ntap-dsutil-jupyterlab-live',
+      'deployment.apps/ntap-dsutil-triton-live',
+      'persistentvolumeclaim/data',
+      'persistentvolumeclaim/ntap-dsutil-jupyterlab-live',
+      'secret/keys',
+      'secret/ntap-dsutil-jupyterlab-live-*',
+      'service/ntap-dsutil-jupyterlab-live',
+      'service/ntap-dsutil-triton-live',
+      'volumesnapshot.snapshot.storage.k8s.io/mark',
+    ]);
+    expect(kubectl(['get', 'pvc', 'data', '-o', 'jsonpath={.status.phase} {.spec.accessModes[0]}'])).toBe(
+      'Bound ReadWriteMany',
+    );
+    expect((await scrim('list syncs')).stdout[2]).toMatch(/^nightly +@daily +No +0/);
+    expect((await scrim('delete sync --name nightly')).stdout).toEqual(["Synchronisation 'nightly' deleted."]);
+    expect(kubectl(['get', 'cronjobs', '-o', 'name'])).toBe('');
+  });
+
+  it('takes what -o yaml prints', async () => {
+    for (const line of [
+      'create volume -p printed -s 1Gi',
+      'create jupyterlab -w printed -s 1Gi --password-stdin',
+      'create triton-server -s printed -v printed',
+      'sync --from pvc:printed --to s3:faces/in --s3-host h -c keys',
+    ]) {
+      const { stdout } = await scrim(`${line} --dry-run=client -o yaml`, { input: 'secret\n' });
+      const answer = kubectl(['apply', '--dry-run=server', '-f', '-'], stdout.join('\n'));
+      expect(answer).toMatch(/created \(server dry run\)/);
+    }
   });
 });
 
