@@ -9,6 +9,7 @@ import type { Backend, BackendIdentity } from '../engine/backend.js';
 import { createOrtBackend } from '../engine/ort-backend.js';
 import { probe } from '../engine/probe-model.js';
 import { ScrimError } from '../errors.js';
+import { Graph, padConvChannels } from '../onnx/index.js';
 
 /** Execution providers an engine can be asked for. */
 export type NodeExecutionProvider = 'cpu' | 'webgpu' | 'cuda';
@@ -54,7 +55,8 @@ export async function startOrtRuntime(
     );
   }
   ort.env.logLevel = settings.logLevel;
-  const backend = createOrtBackend(ort, (graph) => sessionOptions(settings, graph.threads));
+  const plain = createOrtBackend(ort, (graph) => sessionOptions(settings, graph.threads));
+  const backend = executionProvider === 'webgpu' ? avoidWrongConvolutions(plain) : plain;
   try {
     await probe(backend, threads);
   } catch (error) {
@@ -67,6 +69,26 @@ export async function startOrtRuntime(
   }
   const description = `onnxruntime-node ${version} (${executionProvider}, ${threads} threads, ${thread})`;
   return { backend, identity: { description, executionProvider, threads } };
+}
+
+/** See onnx/pad-conv-channels.ts. What can't be decoded is left for the runtime to refuse. */
+function avoidWrongConvolutions(backend: Backend): Backend {
+  return {
+    load: (model, options) => backend.load(withPaddedConvolutions(model), options),
+    run: (graph, feeds, options) => backend.run(graph, feeds, options),
+    release: (graph) => backend.release(graph),
+    close: () => backend.close(),
+  };
+}
+
+function withPaddedConvolutions(model: Uint8Array): Uint8Array {
+  let graph: Graph;
+  try {
+    graph = Graph.decode(model);
+  } catch {
+    return model;
+  }
+  return padConvChannels(graph) > 0 ? graph.encode() : model;
 }
 
 /**

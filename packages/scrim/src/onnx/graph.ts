@@ -347,6 +347,13 @@ export class Graph {
     this.#reindex();
   }
 
+  /** Makes one node read `to` as its input at `index`. */
+  replaceInput(node: NodeProto, index: number, to: string): void {
+    if (!this.has(to)) throw new ScrimError('INVALID_ARGUMENT', `there is no value '${to}' to read`);
+    node.input = node.input.map((name, i) => (i === index ? to : name));
+    this.#reindex();
+  }
+
   /** Gives a value another name everywhere. Values captured by a subgraph are refused. */
   renameValue(from: string, to: string): void {
     if (from === to) return;
