@@ -1,9 +1,8 @@
 /** The studio: three pages under one frame. */
 import { type JSX, render } from 'preact';
 import { useEffect } from 'preact/hooks';
-import { ReportPage } from './pages/report-page.js';
-import { ServerPage } from './pages/server-page.js';
 import { StoryPage } from './pages/story-page.js';
+import { loadedLater } from './parts/later.js';
 import { followAddress, go, linkTo, route, type View } from './route.js';
 import { loadCatalogue } from './story-state.js';
 import './style.css';
@@ -13,6 +12,9 @@ const PAGES: readonly { readonly view: View; readonly name: string }[] = [
   { view: 'server', name: 'Server' },
   { view: 'report', name: 'Audit report' },
 ];
+
+const ServerPage = loadedLater(async () => (await import('./pages/server-page.js')).ServerPage);
+const ReportPage = loadedLater(async () => (await import('./pages/report-page.js')).ReportPage);
 
 function Studio(): JSX.Element {
   const { view } = route.value;

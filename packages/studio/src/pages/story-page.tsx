@@ -1,12 +1,12 @@
 /** The story: a photo, what leaves of it at one setting or two, what an attacker gets, the answer. */
 import type { JSX } from 'preact';
 import { FiguresPanel } from '../parts/figures-panel.js';
+import { NextTurn } from '../parts/later.js';
 import { Notice } from '../parts/notice.js';
 import { Panes } from '../parts/panes.js';
 import { PhotoSource } from '../parts/photo-source.js';
 import { SettingSlider } from '../parts/setting-slider.js';
 import { TradeOffChart } from '../parts/trade-off-chart.js';
-import { savePictures, saveRecord } from '../save.js';
 import { catalogue, catalogueError, loadCatalogue, photo, setComparing, settingId, slots } from '../story-state.js';
 
 /** The page. */
@@ -47,20 +47,30 @@ export function StoryPage(): JSX.Element {
               />
               Compare two settings
             </label>
-            <button type="button" disabled={runs.length === 0} onClick={() => void savePictures(shown, runs)}>
+            <button
+              type="button"
+              disabled={runs.length === 0}
+              onClick={() => void import('../save.js').then(({ savePictures }) => savePictures(shown, runs))}
+            >
               Download pictures
             </button>
-            <button type="button" disabled={runs.length === 0} onClick={() => saveRecord(shown, runs)}>
+            <button
+              type="button"
+              disabled={runs.length === 0}
+              onClick={() => void import('../save.js').then(({ saveRecord }) => saveRecord(shown, runs))}
+            >
               Download record
             </button>
           </div>
-          <section class="trade-off" aria-labelledby="trade-off-title">
-            <h2 id="trade-off-title">Accuracy against what an attacker gets</h2>
-            <div class="columns">
-              <TradeOffChart />
-              <FiguresPanel />
-            </div>
-          </section>
+          <NextTurn>
+            <section class="trade-off" aria-labelledby="trade-off-title">
+              <h2 id="trade-off-title">Accuracy against what an attacker gets</h2>
+              <div class="columns">
+                <TradeOffChart />
+                <FiguresPanel />
+              </div>
+            </section>
+          </NextTurn>
         </>
       )}
       <p class="engine">{runs[0] ? `Engine in this tab: ${runs[0].engine}` : ''}</p>

@@ -27,9 +27,11 @@ export function Picture(props: PictureProps): JSX.Element {
   useLayoutEffect(() => {
     const target = canvas.current;
     if (!target || !bitmap) return;
+    // The shape is there at once, the pixels in a turn of their own.
     target.width = bitmap.width;
     target.height = bitmap.height;
-    target.getContext('2d')?.drawImage(bitmap, 0, 0);
+    const frame = requestAnimationFrame(() => target.getContext('2d')?.drawImage(bitmap, 0, 0));
+    return () => cancelAnimationFrame(frame);
   }, [bitmap]);
   const frame = stretch ? { width, height } : shown;
   const text = Math.max(width, height) / 26;

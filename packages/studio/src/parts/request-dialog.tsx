@@ -2,7 +2,6 @@
 import type { JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import { bytes } from '../format.js';
-import { save } from '../save.js';
 import type { SentRequest } from '../work/messages.js';
 import { Scrollable } from './scrollable.js';
 
@@ -46,11 +45,16 @@ export function RequestDialog(props: { readonly request: SentRequest; readonly o
       <Scrollable label="Bytes of the release">
         <pre>{hex(tensor.subarray(0, SHOWN_BYTES))}</pre>
       </Scrollable>
-      <button type="button" onClick={() => save(new Blob([request.body]), 'scrim-request-body.bin')}>
+      <button type="button" onClick={() => void saveBody(request.body)}>
         Download the whole body
       </button>
     </dialog>
   );
+}
+
+async function saveBody(body: ArrayBuffer): Promise<void> {
+  const { save } = await import('../save.js');
+  save(new Blob([body]), 'scrim-request-body.bin');
 }
 
 function pretty(json: string): string {

@@ -32,7 +32,7 @@ import { shrinkBitmap, toBitmap, toUnitTensor } from './pictures.js';
 /** Score a face must reach: as `scrim detect`, halved with noise, which lowers scores throughout. */
 const CLEAN_SCORE = 0.5;
 const NOISY_SCORE = 0.25;
-const PREVIEW_SIDE = 1280;
+const PREVIEW_SIDE = 800;
 const SERVER_TIMEOUT_MS = 15_000;
 /** Sessions that stay loaded; each keeps a head of its own. */
 const KEPT_SETTINGS = 3;
@@ -149,7 +149,7 @@ export class Pipeline {
       cleanFaces: clean?.faces,
       minScore: NOISY_SCORE,
       release: {
-        tiles: order.wholeStory ? await toBitmap(drawTiles(activation)) : undefined,
+        tiles: order.wholeStory ? await toBitmap(drawTiles(activation, { magnify: 1 })) : undefined,
         shape: release.shape,
         channels: release.channels,
         keyId: release.keyId,
