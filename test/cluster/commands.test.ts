@@ -5,6 +5,7 @@ import { ScrimError } from 'scrim';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { CommandContext } from '../../packages/cli/src/context.js';
 import { registerDataopsCommands } from '../../packages/cli/src/dataops/index.js';
+import { startOntapServer } from '../ontap-server.js';
 import { NODE_ADDRESS } from './node-simulator.js';
 import { startTestCluster, type TestCluster } from './test-cluster.js';
 
@@ -177,6 +178,45 @@ describe("TR-4928's commands print its lines", () => {
       `Deleting VolumeSnapshot 'mark' in namespace '${namespace}'.`,
       'VolumeSnapshot successfully deleted.',
     ]);
+  });
+
+  it('FlexCache volumes; the password is in a Secret, on stdin or in the environment', async () => {
+    const ontap = await startOntapServer();
+    try {
+      const { host, username, password, fingerprint } = ontap;
+      const spec = { storageDriverName: 'ontap-nas', managementLIF: host, dataLIF: '10.0.0.2', svm: 'svm1' };
+      await cluster.storage.installTridentBackend('backend1', spec, { username, password });
+      const where = `-b backend1 --ssl-cert-fingerprint=${fingerprint}`;
+      const make = `create flexcache -f cache1 -z 50Gi -v origin1 -s svm-origin ${where}`;
+      expect((await scrim(make)).stdout).toEqual([
+        'Creating FlexCache: svm-origin:origin1 -> svm1:cache1',
+        'FlexCache created successfully.',
+        `Creating PV 'pv-cache1' in namespace '${namespace}'...`,
+        "PV 'pv-cache1' created successfully.",
+        `Creating PVC 'cache1' in namespace '${namespace}'...`,
+        "PVC 'cache1' created successfully.",
+        'Waiting for Kubernetes to bind volume to PVC.',
+        "PVC 'cache1' is bound to PV 'pv-cache1'.",
+        `Volume successfully created and bound to PersistentVolumeClaim (PVC) 'cache1' in namespace '${namespace}'.`,
+      ]);
+      expect((await scrim('list volumes')).stdout[2]).toMatch(/^cache1 +Bound +50Gi .*Yes +svm-origin +origin1/);
+      expect((await scrim('delete volume -p cache1 -f')).code).toBe(2);
+      const wrong = `delete flexcache -p cache1 ${where} --ontap-username admin --password-stdin`;
+      expect((await scrim(wrong, { input: 'guess\n' })).code).toBe(2);
+      const denied = await scrim(`${wrong} -f`, { input: 'guess\n' });
+      expect(denied.code).toBe(1);
+      expect(denied.stderr.join()).not.toContain('guess');
+      expect((await scrim(`delete flexcache-volume -p cache1 ${where}`, { input: 'yes\n' })).stdout.slice(-6)).toEqual([
+        `Deleting PVC 'cache1' in namespace '${namespace}'.`,
+        "PVC 'cache1' successfully deleted.",
+        "Deleting FlexCache volume 'cache1' in SVM 'svm1'.",
+        "FlexCache volume 'cache1' successfully deleted.",
+        "Deleting PersistentVolume (PV) 'pv-cache1' associated with FlexCache PVC 'cache1'.",
+        "PersistentVolume (PV) 'pv-cache1' successfully deleted.",
+      ]);
+    } finally {
+      await ontap.close();
+    }
   });
 
   it('secrets, certificates and transfers', async () => {

@@ -6,6 +6,7 @@
  * second one instead of merging the two. A run that fails removes exactly what it made (by uid), newest first.
  */
 import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ScrimError } from 'scrim';
 import type { DataopsEvent } from './events.js';
 import { aborted, type KubeClient } from './kube/client.js';
@@ -136,7 +137,7 @@ export class Operation {
     const source = (manifest as Manifest<'VolumeSnapshot'>).spec?.source?.persistentVolumeClaimName;
     const about = { kind, name, namespace: this.namespace, ...(source === undefined ? {} : { source }) };
     this.emit({ type: 'creating', ...about });
-    const existing = await this.client.find(kind as K, this.namespace, name, this.signal);
+    const existing = await this.#findStaying(kind as K, name);
     if (existing !== undefined) {
       const annotations = existing.metadata?.annotations ?? {};
       if (annotations[OPERATION_ANNOTATION] !== this.id) {
@@ -172,6 +173,21 @@ export class Operation {
         throw alreadyExists(kind, name, this.namespace, false, error);
       }
       throw error;
+    }
+  }
+
+  /**
+   * Reads an object; one that is on its way out (a run that failed just before took it back) is given time to go.
+   * Creating needs no right to watch, so this asks again and again.
+   */
+  async #findStaying<K extends Kind>(kind: K, name: string): Promise<KindMap[K] | undefined> {
+    const until = performance.now() + this.stallMs;
+    for (let pauseMs = 50; ; pauseMs = Math.min(pauseMs * 2, 1_000)) {
+      const existing = await this.client.find(kind, this.namespace, name, this.signal);
+      if (existing?.metadata?.deletionTimestamp === undefined || performance.now() > until) return existing;
+      await sleep(pauseMs, undefined, { signal: this.signal }).catch(() => {
+        throw this.#stopped(`the deletion of ${kind} '${name}'`);
+      });
     }
   }
 
