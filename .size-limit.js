@@ -13,6 +13,7 @@ export default [
     modifyEsbuildConfig: (config) => ({
       ...config,
       platform: 'browser',
+      format: 'esm',
       external: [...(config.external ?? []), 'onnxruntime-web/*', '*/model-config.js'],
     }),
   },
