@@ -127,6 +127,8 @@ export async function openPhoto(
   if (origin !== 'camera') photoWorking.value = 'Reading the photo';
   try {
     const opened = await desk.open(source);
+    // Taking the picture over from the worker and making the panes are two turns, so that neither is long.
+    await new Promise((resolve) => setTimeout(resolve));
     batch(() => {
       photo.value = { name, origin, ...opened };
       photoError.value = undefined;

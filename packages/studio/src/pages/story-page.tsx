@@ -32,37 +32,37 @@ export function StoryPage(): JSX.Element {
         <>
           <Panes slot={0} title={comparing} />
           {comparing && <Panes slot={1} title />}
-          <section class="controls" aria-label="Setting">
-            <div class="sliders">
-              <SettingSlider slot={0} label={comparing ? 'First setting' : 'Setting'} />
-              {comparing && <SettingSlider slot={1} label="Second setting" />}
-            </div>
-          </section>
-          <div class="buttons actions">
-            <label class="switch">
-              <input
-                type="checkbox"
-                checked={comparing}
-                onChange={(event) => setComparing(event.currentTarget.checked)}
-              />
-              Compare two settings
-            </label>
-            <button
-              type="button"
-              disabled={runs.length === 0}
-              onClick={() => void import('../save.js').then(({ savePictures }) => savePictures(shown, runs))}
-            >
-              Download pictures
-            </button>
-            <button
-              type="button"
-              disabled={runs.length === 0}
-              onClick={() => void import('../save.js').then(({ saveRecord }) => saveRecord(shown, runs))}
-            >
-              Download record
-            </button>
-          </div>
           <NextTurn>
+            <section class="controls" aria-label="Setting">
+              <div class="sliders">
+                <SettingSlider slot={0} label={comparing ? 'First setting' : 'Setting'} />
+                {comparing && <SettingSlider slot={1} label="Second setting" />}
+              </div>
+            </section>
+            <div class="buttons actions">
+              <label class="switch">
+                <input
+                  type="checkbox"
+                  checked={comparing}
+                  onChange={(event) => setComparing(event.currentTarget.checked)}
+                />
+                Compare two settings
+              </label>
+              <button
+                type="button"
+                disabled={runs.length === 0}
+                onClick={() => void import('../save.js').then(({ savePictures }) => savePictures(shown, runs))}
+              >
+                Download pictures
+              </button>
+              <button
+                type="button"
+                disabled={runs.length === 0}
+                onClick={() => void import('../save.js').then(({ saveRecord }) => saveRecord(shown, runs))}
+              >
+                Download record
+              </button>
+            </div>
             <section class="trade-off" aria-labelledby="trade-off-title">
               <h2 id="trade-off-title">Accuracy against what an attacker gets</h2>
               <div class="columns">

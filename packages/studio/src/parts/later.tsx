@@ -26,5 +26,5 @@ export function NextTurn({ children }: { readonly children: ComponentChildren })
     const timer = setTimeout(() => show(true), 30);
     return () => clearTimeout(timer);
   }, []);
-  return isShown ? <div>{children}</div> : null;
+  return isShown ? <div class="contents">{children}</div> : null;
 }

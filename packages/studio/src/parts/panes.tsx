@@ -5,6 +5,7 @@ import { camera } from '../camera.js';
 import { bytes, count, duration } from '../format.js';
 import { cancelSlot, photo, runSlot, settingId, settingName, slots } from '../story-state.js';
 import type { Run } from '../work/messages.js';
+import { NextTurn } from './later.js';
 import { Notice } from './notice.js';
 import { Picture } from './picture.js';
 import { RequestDialog } from './request-dialog.js';
@@ -49,86 +50,92 @@ export function Panes({ slot, title }: { readonly slot: 0 | 1; readonly title: b
             </p>
           )}
         </Pane>
-        <Pane where="on the wire" kind="wire" title="What left the tab">
-          {run?.release?.tiles ? (
-            <Picture
-              label={`The release: ${run.release.channels} channels of noise-covered activation as grey tiles`}
-              bitmap={run.release.tiles}
-              width={width}
-              height={height}
-              pixelated
-              stretch
-            />
-          ) : (
-            empty('Nothing to show', wireText(run, live, pending))
-          )}
-          {run?.release ? (
-            <>
-              <p class="fact">
-                {bytes(run.release.sentBytes)} of noisy activation, {run.release.shape.slice(1).join(' × ')} numbers
-              </p>
+        <NextTurn>
+          <Pane where="on the wire" kind="wire" title="What left the tab">
+            {run?.release?.tiles ? (
+              <Picture
+                label={`The release: ${run.release.channels} channels of noise-covered activation as grey tiles`}
+                bitmap={run.release.tiles}
+                width={width}
+                height={height}
+                pixelated
+                stretch
+              />
+            ) : (
+              empty('Nothing to show', wireText(run, live, pending))
+            )}
+            {run?.release ? (
+              <>
+                <p class="fact">
+                  {bytes(run.release.sentBytes)} of noisy activation, {run.release.shape.slice(1).join(' × ')} numbers
+                </p>
+                <p class="more">
+                  {request && (
+                    <button type="button" class="link" onClick={() => setOpen(true)}>
+                      Open the request
+                    </button>
+                  )}
+                  <span>noise in {duration(run.timing.noiseMs)}</span>
+                </p>
+              </>
+            ) : (
+              <p class="fact">{run ? '0 bytes' : ' '}</p>
+            )}
+          </Pane>
+        </NextTurn>
+        <NextTurn>
+          <Pane where="an attacker" kind="attacker" title="An attacker’s guess">
+            {run?.guess ? (
+              <Picture
+                label="What an attacker rebuilds of the photo"
+                bitmap={run.guess.picture}
+                width={width}
+                height={height}
+                stretch
+              />
+            ) : (
+              empty('Nothing to show', attackerText(run, live, pending))
+            )}
+            {run?.guess ? (
+              <>
+                <p class="fact">
+                  Likeness to the photo {Math.max(0, run.guess.likeness).toFixed(2)}{' '}
+                  <abbr title="structural similarity, 1 for the same picture">SSIM</abbr>
+                </p>
+                <p class="more">
+                  {run.guess.attacker === 'decoder'
+                    ? 'by a decoder an attacker trained on other people’s photos'
+                    : 'by a linear attacker; one with a trained network sees more'}
+                </p>
+              </>
+            ) : (
+              <p class="fact"> </p>
+            )}
+          </Pane>
+        </NextTurn>
+        <NextTurn>
+          <Pane where={run && !run.release ? 'in this tab' : 'the server'} kind="server" title="The answer">
+            {run ? (
+              <Picture
+                label={`The answer: ${count(faces.length, 'face')}`}
+                bitmap={undefined}
+                width={width}
+                height={height}
+                faces={faces}
+                scores
+              />
+            ) : (
+              empty('Nothing to show', pending)
+            )}
+            <p class="fact">{run ? answerText(run) : ' '}</p>
+            {run && (
               <p class="more">
-                {request && (
-                  <button type="button" class="link" onClick={() => setOpen(true)}>
-                    Open the request
-                  </button>
-                )}
-                <span>noise in {duration(run.timing.noiseMs)}</span>
+                {run.release ? `${bytes(run.release.receivedBytes)} in ${duration(run.timing.remoteMs)}; ` : ''}photo to
+                boxes {duration(run.timing.totalMs)}
               </p>
-            </>
-          ) : (
-            <p class="fact">{run ? '0 bytes' : ' '}</p>
-          )}
-        </Pane>
-        <Pane where="an attacker" kind="attacker" title="An attacker’s guess">
-          {run?.guess ? (
-            <Picture
-              label="What an attacker rebuilds of the photo"
-              bitmap={run.guess.picture}
-              width={width}
-              height={height}
-              stretch
-            />
-          ) : (
-            empty('Nothing to show', attackerText(run, live, pending))
-          )}
-          {run?.guess ? (
-            <>
-              <p class="fact">
-                Likeness to the photo {Math.max(0, run.guess.likeness).toFixed(2)}{' '}
-                <abbr title="structural similarity, 1 for the same picture">SSIM</abbr>
-              </p>
-              <p class="more">
-                {run.guess.attacker === 'decoder'
-                  ? 'by a decoder an attacker trained on other people’s photos'
-                  : 'by a linear attacker; one with a trained network sees more'}
-              </p>
-            </>
-          ) : (
-            <p class="fact"> </p>
-          )}
-        </Pane>
-        <Pane where={run && !run.release ? 'in this tab' : 'the server'} kind="server" title="The answer">
-          {run ? (
-            <Picture
-              label={`The answer: ${count(faces.length, 'face')}`}
-              bitmap={undefined}
-              width={width}
-              height={height}
-              faces={faces}
-              scores
-            />
-          ) : (
-            empty('Nothing to show', pending)
-          )}
-          <p class="fact">{run ? answerText(run) : ' '}</p>
-          {run && (
-            <p class="more">
-              {run.release ? `${bytes(run.release.receivedBytes)} in ${duration(run.timing.remoteMs)}; ` : ''}photo to
-              boxes {duration(run.timing.totalMs)}
-            </p>
-          )}
-        </Pane>
+            )}
+          </Pane>
+        </NextTurn>
       </div>
       {working.value !== undefined && !live && (
         <p class="working">
