@@ -21,6 +21,9 @@ export const SHIPPED: readonly string[] = ['../models/', '../../../models/'].map
   fileURLToPath(new URL(path, import.meta.url)),
 );
 
+/** Which of the shipped transforms. */
+export type TransformKind = Bundle['manifest']['transform']['kind'];
+
 /** Name of the folder of an alpha, such as 'alpha-0.80'. */
 export function alphaFolder(alpha: number): string {
   return `alpha-${alpha.toFixed(2)}`;
@@ -32,14 +35,17 @@ export async function openFor(directory: string, model: ModelSource): Promise<Bu
   return complete(bundle, model, directory);
 }
 
-/** The bundle of `model` at `alpha` in `folder` or among the shipped ones. @throws ScrimError NOT_FOUND if there is none. */
-export async function findBundle(model: ModelSource, alpha: number, folder?: string): Promise<Bundle> {
-  const found = await lookForBundle(model, alpha, folder === undefined ? SHIPPED : [folder]);
+/** The shipped bundle of `model` at `alpha`. @throws ScrimError NOT_FOUND if there is none. */
+export async function findBundle(
+  model: ModelSource,
+  alpha: number,
+  transform: TransformKind = 'diagonal',
+): Promise<Bundle> {
+  const found = await lookForBundle(model, alpha, transform);
   if (found) return found;
   throw new ScrimError(
     'NOT_FOUND',
-    `there is no bundle for ${model.name} (${model.source}) at alpha ${alpha}` +
-      `${folder === undefined ? '' : ` in '${folder}'`}: make one with 'scrim fit' and name it with --bundle`,
+    `there is no ${transform} bundle for ${model.name} (${model.source}) at alpha ${alpha}: make one with 'scrim fit' and name it with --bundle`,
   );
 }
 
@@ -47,6 +53,7 @@ export async function findBundle(model: ModelSource, alpha: number, folder?: str
 export async function lookForBundle(
   model: ModelSource,
   alpha: number,
+  transform: TransformKind = 'diagonal',
   folders: readonly string[] = SHIPPED,
 ): Promise<Bundle | undefined> {
   for (const folder of folders) {
@@ -56,9 +63,10 @@ export async function lookForBundle(
         if (error instanceof ScrimError && error.code === 'NOT_FOUND') return undefined;
         throw error;
       });
-      if (bundle?.manifest.model.sha256 === model.sha256 && bundle.manifest.alpha === alpha) {
-        return complete(bundle, model, path);
-      }
+      if (!bundle) continue;
+      const { manifest } = bundle;
+      const fits = manifest.alpha === alpha && manifest.transform.kind === transform;
+      if (fits && manifest.model.sha256 === model.sha256) return complete(bundle, model, path);
     }
   }
   return undefined;

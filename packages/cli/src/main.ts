@@ -74,6 +74,10 @@ function buildProgram(context: CommandContext): Command {
     new Option('--alpha <a>', 'weight of privacy against accuracy, from 0 up to 1').argParser(fraction('--alpha'));
   const size = (): Option =>
     new Option('--size <pixels>', 'side the photos are resized to').default(1024).argParser(positiveInteger('--size'));
+  const transform = (preset: 'diagonal' | 'bottleneck'): Option =>
+    new Option('--transform <kind>', 'which of the shipped bundles')
+      .choices(['diagonal', 'bottleneck'])
+      .default(preset);
 
   const models = program.command('model').description('import a model, or see what can be done with it');
   models
@@ -172,6 +176,7 @@ function buildProgram(context: CommandContext): Command {
     .description('find faces with and without noise and write pictures of what left')
     .addOption(model())
     .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model and --alpha')
+    .addOption(transform('bottleneck'))
     .addOption(alpha().default(0.8))
     .option('--out <dir>', 'directory for the pictures', 'out')
     .addOption(
@@ -215,7 +220,8 @@ function buildProgram(context: CommandContext): Command {
     .description('accuracy against alpha: table, JSON and chart')
     .requiredOption('--dataset <dir>', 'directory with FDDB-folds and originalPics')
     .addOption(model())
-    .option('--photos <dir...>', 'folders of photos, to fit the alphas that have no bundle yet')
+    .addOption(transform('diagonal'))
+    .option('--photos <dir...>', 'folders of photos, to fit the alphas that have no diagonal bundle yet')
     .option('--bundles <dir>', 'where bundles are kept; default: the shipped ones for the npm weights')
     .option('--noise-only', 'fit bundles without models')
     .option('--record', 'write the measured accuracy into the manifests of the bundles')
@@ -322,6 +328,7 @@ function buildProgram(context: CommandContext): Command {
     .description('the whole story on sample photos: faces found in photos that were never sent')
     .option('--out <dir>', 'directory for the pictures and the page', 'demo-out')
     .option('--fit', 'fit the noise here instead of taking the shipped bundle')
+    .addOption(transform('bottleneck'))
     .addOption(alpha().default(0.8))
     .addOption(threads())
     .addOption(json())

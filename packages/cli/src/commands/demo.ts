@@ -7,7 +7,7 @@ import { type Bundle, loadBundle, ScrimError } from 'scrim';
 import { averagePrecision, matchDetections } from 'scrim/metrics';
 import { createNodeCrypto, createNodeEngine, listPhotos, writeFileAtomically, writeImage } from 'scrim/node';
 import { type Detection, sideBySide } from 'scrim/vision';
-import { lookForBundle } from '../bundle-store.js';
+import { lookForBundle, type TransformKind } from '../bundle-store.js';
 import { type SweepPoint, sweepChart } from '../chart.js';
 import type { CommandContext } from '../context.js';
 import { type DemoPhoto, renderDemoPage } from '../demo-page.js';
@@ -23,6 +23,7 @@ interface DemoOptions {
   readonly out: string;
   readonly fit?: boolean;
   readonly alpha: number;
+  readonly transform: TransformKind;
   readonly threads?: number;
   readonly json?: boolean;
 }
@@ -37,9 +38,14 @@ export async function demo(context: CommandContext, options: DemoOptions): Promi
   const model = await loadModelSource('faceboxes');
   context.remark(`FaceBoxes: ${model.graph.nodes().length} nodes from ${model.source}, cut at '${model.cut}'`);
   const photos = await samplePhotos();
-  const bundle = options.fit ? await fitHere(context, model, options.alpha) : await lookForBundle(model, options.alpha);
+  const bundle = options.fit
+    ? await fitHere(context, model, options.alpha)
+    : await lookForBundle(model, options.alpha, options.transform);
   if (!bundle) {
-    throw new ScrimError('NOT_FOUND', `no bundle is shipped for alpha ${options.alpha}: --fit learns one here`);
+    throw new ScrimError(
+      'NOT_FOUND',
+      `no ${options.transform} bundle is shipped for alpha ${options.alpha}: --fit learns a diagonal one here`,
+    );
   }
 
   const threads = options.threads === undefined ? {} : { threads: options.threads };
@@ -55,8 +61,9 @@ export async function demo(context: CommandContext, options: DemoOptions): Promi
   const shown = await showPhotos(context, model, bundle, photos, truth, options, threads);
   const bundles = options.fit ? [bundle] : await shippedBundles(model);
   const rows = await agreement(context, model, bundles, photos, truth, threads);
-  const headings = ['alpha', 'agreement here', 'AP on FDDB', 'nats per photo'];
+  const headings = ['transform', 'alpha', 'agreement here', 'AP on FDDB', 'nats per photo'];
   const cells = rows.map((row) => [
+    row.transform,
     row.alpha.toFixed(2),
     row.agreement.toFixed(3),
     row.measured === undefined ? '–' : row.measured.toFixed(3),
@@ -69,7 +76,9 @@ export async function demo(context: CommandContext, options: DemoOptions): Promi
   const sent = formatBytes(shown.sentBytes);
   const page = join(options.out, 'index.html');
   const points = rows.flatMap((row): SweepPoint[] =>
-    row.measured === undefined ? [] : [{ alpha: row.alpha, meanAp: row.measured, sd: 0, nats: row.nats }],
+    row.measured === undefined || row.transform !== 'diagonal'
+      ? []
+      : [{ alpha: row.alpha, meanAp: row.measured, sd: 0, nats: row.nats }],
   );
   const cleanAp = measuredClean(bundle);
   await writeFileAtomically(
@@ -133,9 +142,11 @@ async function fitHere(context: CommandContext, model: ModelSource, alpha: numbe
 
 async function shippedBundles(model: ModelSource): Promise<Bundle[]> {
   const found: Bundle[] = [];
-  for (const alpha of ALPHAS) {
-    const bundle = await lookForBundle(model, alpha);
-    if (bundle) found.push(bundle);
+  for (const transform of ['diagonal', 'bottleneck'] as const) {
+    for (const alpha of ALPHAS) {
+      const bundle = await lookForBundle(model, alpha, transform);
+      if (bundle) found.push(bundle);
+    }
   }
   return found;
 }
@@ -184,6 +195,7 @@ async function showPhotos(
 }
 
 interface AgreementRow {
+  readonly transform: TransformKind;
   readonly alpha: number;
   readonly agreement: number;
   readonly measured?: number;
@@ -221,6 +233,7 @@ async function agreement(
     const { alpha, transform, results } = bundle.manifest;
     const measured = results.find(({ kind, name }) => kind === 'measured' && name === NOISY_AP)?.value;
     rows.push({
+      transform: transform.kind,
       alpha,
       agreement: averagePrecision(right, wrong, faces),
       nats: transform.natsPerPosition * (SIZE / POSITION_STRIDE) ** 2,

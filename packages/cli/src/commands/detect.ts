@@ -2,7 +2,7 @@
 import { basename, extname, join } from 'node:path';
 import { type NodeEngineOptions, writeImage } from 'scrim/node';
 import { type Detection, sideBySide } from 'scrim/vision';
-import { findBundle, openFor } from '../bundle-store.js';
+import { findBundle, openFor, type TransformKind } from '../bundle-store.js';
 import type { CommandContext } from '../context.js';
 import { drawFaces, readReconstruction } from '../face-pictures.js';
 import { createFacePipeline } from '../face-pipeline.js';
@@ -13,6 +13,7 @@ interface DetectOptions {
   readonly model: string;
   readonly bundle?: string;
   readonly alpha: number;
+  readonly transform: TransformKind;
   readonly out: string;
   readonly threshold: number;
   readonly size: number;
@@ -24,7 +25,9 @@ interface DetectOptions {
 export async function detect(context: CommandContext, options: DetectOptions, photos: string[]): Promise<void> {
   const model = await loadModelSource(options.model);
   const bundle =
-    options.bundle === undefined ? await findBundle(model, options.alpha) : await openFor(options.bundle, model);
+    options.bundle === undefined
+      ? await findBundle(model, options.alpha, options.transform)
+      : await openFor(options.bundle, model);
   const common = {
     model,
     size: options.size,

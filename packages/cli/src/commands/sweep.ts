@@ -11,7 +11,7 @@ import {
   writeDirectory,
   writeFileAtomically,
 } from 'scrim/node';
-import { alphaFolder, lookForBundle } from '../bundle-store.js';
+import { alphaFolder, lookForBundle, type TransformKind } from '../bundle-store.js';
 import { type SweepPoint, svgToPng, sweepChart } from '../chart.js';
 import type { CommandContext } from '../context.js';
 import { fitAlpha, type PreparedFit, prepareFit } from '../fit-bundle.js';
@@ -20,6 +20,7 @@ import { formatTable } from '../table.js';
 import { deviation, openDataset, runEvaluation } from './evaluate.js';
 
 interface SweepOptions {
+  readonly transform: TransformKind;
   readonly dataset: string;
   readonly model: string;
   readonly photos?: readonly string[];
@@ -148,15 +149,22 @@ async function collectBundles(
   });
   try {
     for (const alpha of alphas) {
-      const found = await lookForBundle(model, alpha, folder === undefined ? undefined : [folder]);
+      const found = await lookForBundle(model, alpha, options.transform, folder === undefined ? undefined : [folder]);
       if (found) {
         bundles.push(found);
         continue;
       }
-      if (!options.photos || folder === undefined || model.cut === undefined || model.task === undefined) {
+      if (
+        options.transform !== 'diagonal' ||
+        !options.photos ||
+        folder === undefined ||
+        model.cut === undefined ||
+        model.task === undefined
+      ) {
         throw new ScrimError(
           'NOT_FOUND',
-          `there is no bundle for ${model.name} at alpha ${alpha}: --photos DIR lets the sweep fit it`,
+          `there is no ${options.transform} bundle for ${model.name} at alpha ${alpha}: ` +
+            (options.transform === 'diagonal' ? '--photos DIR lets the sweep fit it' : "'scrim fit' makes one"),
         );
       }
       prepared ??= await prepareFit(context, engine, {
@@ -179,7 +187,7 @@ async function collectBundles(
       });
       const path = join(folder, alphaFolder(alpha));
       await writeDirectory(path, files);
-      const made = await lookForBundle(model, alpha, [folder]);
+      const made = await lookForBundle(model, alpha, 'diagonal', [folder]);
       if (made) bundles.push(made);
     }
   } finally {
@@ -216,7 +224,7 @@ function sweepCommand(options: SweepOptions): string {
   const name = (path: string): string => basename(resolve(path));
   const model = options.model === 'faceboxes' ? options.model : name(options.model);
   return (
-    `scrim sweep --model ${model} --dataset ${name(options.dataset)}` +
+    `scrim sweep --model ${model} --transform ${options.transform} --dataset ${name(options.dataset)}` +
     `${options.photos ? ` --photos ${options.photos.map(name).join(' ')}` : ''} --alphas ${options.alphas} ` +
     `--steps ${options.steps} --canvases ${options.canvases} --seed ${options.seed} --repeats ${options.repeats} ` +
     `--size ${options.size}`
