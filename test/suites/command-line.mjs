@@ -24,7 +24,7 @@ const cases = [
   { name: 'text named .onnx', args: ['model', 'inspect', file('text.onnx')], exit: 1, stderr: /not an ONNX model/ },
   { name: 'text named .pth', args: ['model', 'inspect', file('text.pth')], exit: 1, stderr: /INVALID_DATA/ },
   { name: 'unknown kind of model', args: ['model', 'inspect', 'model.tflite'], exit: 1, stderr: /model\.tflite/ },
-  { name: 'no bundle', args: ['detect', 'x.jpg', '--alpha', '0.123'], exit: 1, stderr: /no bundle.*0\.123/ },
+  { name: 'no bundle', args: ['detect', 'x.jpg', '--alpha', '0.123'], exit: 1, stderr: /no bottleneck bundle.*0\.123/ },
   {
     name: 'no photos',
     args: ['fit', '--alpha', '0.5', '--photos', file('none'), '--out', file('b')],

@@ -9,7 +9,6 @@ import type { Backend, BackendIdentity } from '../engine/backend.js';
 import { createOrtBackend } from '../engine/ort-backend.js';
 import { probe } from '../engine/probe-model.js';
 import { ScrimError } from '../errors.js';
-import { Graph, padConvChannels } from '../onnx/index.js';
 
 /** Execution providers an engine can be asked for. */
 export type NodeExecutionProvider = 'cpu' | 'webgpu' | 'cuda';
@@ -71,18 +70,20 @@ export async function startOrtRuntime(
   return { backend, identity: { description, executionProvider, threads } };
 }
 
-/** See onnx/pad-conv-channels.ts. What can't be decoded is left for the runtime to refuse. */
+/** See onnx/pad-conv-channels.ts, which only this provider needs. */
 function avoidWrongConvolutions(backend: Backend): Backend {
   return {
-    load: (model, options) => backend.load(withPaddedConvolutions(model), options),
+    load: async (model, options) => backend.load(await withPaddedConvolutions(model), options),
     run: (graph, feeds, options) => backend.run(graph, feeds, options),
     release: (graph) => backend.release(graph),
     close: () => backend.close(),
   };
 }
 
-function withPaddedConvolutions(model: Uint8Array): Uint8Array {
-  let graph: Graph;
+/** What can't be decoded is left for the runtime to refuse. */
+async function withPaddedConvolutions(model: Uint8Array): Promise<Uint8Array> {
+  const { Graph, padConvChannels } = await import('../onnx/index.js');
+  let graph: InstanceType<typeof Graph>;
   try {
     graph = Graph.decode(model);
   } catch {
