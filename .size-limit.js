@@ -1,6 +1,7 @@
 /**
  * The browser bundle without onnxruntime-web stays under 60 KB gzip: all that a page needs for a confidential session.
- * The reader of model configurations is loaded on demand (client/http-client.ts) and not counted.
+ * The reader of model configurations (client/http-client.ts) and the graph edits for WebGPU (web/ort-web-runtime.ts) are
+ * loaded on demand and not counted.
  */
 // biome-ignore lint/style/noDefaultExport: size-limit reads the default export
 export default [
@@ -14,7 +15,7 @@ export default [
       ...config,
       platform: 'browser',
       format: 'esm',
-      external: [...(config.external ?? []), 'onnxruntime-web/*', '*/model-config.js'],
+      external: [...(config.external ?? []), 'onnxruntime-web/*', '*/model-config.js', '*/pad-conv-channels.js'],
     }),
   },
 ];

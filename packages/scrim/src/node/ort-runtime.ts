@@ -8,6 +8,7 @@ import type { InferenceSession } from 'onnxruntime-common';
 import type { Backend, BackendIdentity } from '../engine/backend.js';
 import { createOrtBackend } from '../engine/ort-backend.js';
 import { probe } from '../engine/probe-model.js';
+import { createRewritingBackend } from '../engine/rewriting-backend.js';
 import { ScrimError } from '../errors.js';
 
 /** Execution providers an engine can be asked for. */
@@ -55,7 +56,7 @@ export async function startOrtRuntime(
   }
   ort.env.logLevel = settings.logLevel;
   const plain = createOrtBackend(ort, (graph) => sessionOptions(settings, graph.threads));
-  const backend = executionProvider === 'webgpu' ? avoidWrongConvolutions(plain) : plain;
+  const backend = executionProvider === 'webgpu' ? createRewritingBackend(plain, padConvolutions) : plain;
   try {
     await probe(backend, threads);
   } catch (error) {
@@ -70,26 +71,9 @@ export async function startOrtRuntime(
   return { backend, identity: { description, executionProvider, threads } };
 }
 
-/** See onnx/pad-conv-channels.ts, which only this provider needs. */
-function avoidWrongConvolutions(backend: Backend): Backend {
-  return {
-    load: async (model, options) => backend.load(await withPaddedConvolutions(model), options),
-    run: (graph, feeds, options) => backend.run(graph, feeds, options),
-    release: (graph) => backend.release(graph),
-    close: () => backend.close(),
-  };
-}
-
-/** What can't be decoded is left for the runtime to refuse. */
-async function withPaddedConvolutions(model: Uint8Array): Promise<Uint8Array> {
-  const { Graph, padConvChannels } = await import('../onnx/index.js');
-  let graph: InstanceType<typeof Graph>;
-  try {
-    graph = Graph.decode(model);
-  } catch {
-    return model;
-  }
-  return padConvChannels(graph) > 0 ? graph.encode() : model;
+/** Loaded where it is needed: an engine for the CPU does without the ONNX room. */
+async function padConvolutions(model: Uint8Array): Promise<Uint8Array> {
+  return (await import('../onnx/pad-conv-channels.js')).withPaddedConvolutions(model);
 }
 
 /**

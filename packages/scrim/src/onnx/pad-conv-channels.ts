@@ -7,7 +7,7 @@
 
 import { int64, scalar } from '../tensor.js';
 import { intAttribute } from './attributes.js';
-import type { Graph } from './graph.js';
+import { Graph } from './graph.js';
 import { inferShapes } from './shape-inference.js';
 
 /** Pads every such Conv of `graph`, in place; returns how many there were. */
@@ -33,4 +33,15 @@ export function padConvChannels(graph: Graph): number {
     padded++;
   }
   return padded;
+}
+
+/** The bytes of a model with every such Conv padded; what can't be decoded stays as it is, for the runtime to refuse. */
+export function withPaddedConvolutions(model: Uint8Array): Uint8Array {
+  let graph: Graph;
+  try {
+    graph = Graph.decode(model);
+  } catch {
+    return model;
+  }
+  return padConvChannels(graph) > 0 ? graph.encode() : model;
 }

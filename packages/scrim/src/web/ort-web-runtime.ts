@@ -8,6 +8,7 @@
 import type { Backend, BackendIdentity } from '../engine/backend.js';
 import { createOrtBackend } from '../engine/ort-backend.js';
 import { probe } from '../engine/probe-model.js';
+import { createRewritingBackend } from '../engine/rewriting-backend.js';
 import { ScrimError } from '../errors.js';
 
 /** Execution providers a web engine can be asked for. */
@@ -73,7 +74,7 @@ async function startProvider(
   if (settings.wasmUrl !== undefined) {
     ort.env.wasm.wasmPaths = { wasm: new URL(WASM_FILES[executionProvider], settings.wasmUrl).href };
   }
-  const backend = createOrtBackend(ort, (graph) => {
+  const plain = createOrtBackend(ort, (graph) => {
     if (graph.threads !== threads) {
       throw new ScrimError(
         'UNSUPPORTED',
@@ -89,6 +90,13 @@ async function startProvider(
       extra: { session: { force_spinning_stop: '1' } },
     };
   });
+  // A chunk of its own, for this provider alone.
+  const backend =
+    executionProvider === 'webgpu'
+      ? createRewritingBackend(plain, async (model) =>
+          (await import('../onnx/pad-conv-channels.js')).withPaddedConvolutions(model),
+        )
+      : plain;
   try {
     await probe(backend, threads);
   } catch (error) {
