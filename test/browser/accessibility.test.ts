@@ -110,7 +110,7 @@ describe.each([
     expect(await findings(page)).toEqual([]);
 
     await page.getByRole('link', { name: 'Server' }).click();
-    await page.getByRole('row', { name: /alpha_0_80/ }).waitFor();
+    await page.getByRole('row', { name: /tfjs_alpha_0_80/ }).waitFor();
     expect(await findings(page)).toEqual([]);
 
     await page.getByRole('link', { name: 'Audit report' }).click();

@@ -52,7 +52,7 @@ it('sends releases alone, and to nobody else', async () => {
     await storyTold(page);
   }
   await page.getByRole('link', { name: 'Server' }).click();
-  await page.getByRole('row', { name: /alpha_0_80/ }).waitFor();
+  await page.getByRole('row', { name: /tfjs_alpha_0_80/ }).waitFor();
   await page.getByRole('link', { name: 'Audit report' }).click();
   await context.close();
 

@@ -133,7 +133,7 @@ it('follows the camera and keeps the last frame', async () => {
 it('shows the running server, live', async () => {
   const { page, problems } = await studio.open();
   await page.goto(`${studio.url}#/server`);
-  const row = page.getByRole('row', { name: /alpha_0_80/ });
+  const row = page.getByRole('row', { name: /tfjs_alpha_0_80/ });
   await row.waitFor();
   const before = Number(await row.getByRole('cell').nth(2).textContent());
   await page.getByRole('link', { name: 'Story' }).click();
