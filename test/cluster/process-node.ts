@@ -171,7 +171,9 @@ export async function startProcessNode(
         early.forEach((data) => {
           deliver(data);
         });
-        connection.on('close', () => child.stdin.end());
+        // The connection may have been cut before the process was there: it must not wait for more input then.
+        if (connection.readyState === connection.OPEN) connection.once('close', () => child.stdin.end());
+        else child.stdin.end();
         child.stdout.on('data', (chunk: Buffer) => connection.send(Buffer.concat([Buffer.of(1), chunk])));
         child.stderr.on('data', (chunk: Buffer) => connection.send(Buffer.concat([Buffer.of(2), chunk])));
         child.once('close', (code) => {
