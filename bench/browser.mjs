@@ -117,7 +117,7 @@ async function openNode() {
       const { remote } = bundle.manifest;
       const answer = await tail.run({ [remote.input]: Object.values(activation)[0] });
       const named = Object.fromEntries(remote.outputs.map((output) => [output.model, answer[output.remote]]));
-      return decoder.decode(named[detector.outputs.offsets], named[detector.outputs.scores], [plan])[0];
+      return decoder.decodeOutputs(named, [plan])[0];
     },
     close: async () => {
       await session.close();

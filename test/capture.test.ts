@@ -22,7 +22,7 @@ import {
   serveRepository,
   writeDirectory,
 } from 'scrim/node';
-import { createPixelConverter, type DetectorSpec, planResize } from 'scrim/vision';
+import { createPixelConverter, detectorOf, planResize } from 'scrim/vision';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openServable } from '../packages/cli/src/remote-bundle.js';
 import { createConfidentialSession } from '../packages/scrim/src/client/confidential-session.js';
@@ -77,7 +77,7 @@ function clientOver(protocol: 'http' | 'grpc', compression: (typeof ENCODINGS)[n
 /** The photo and the clean activation in every form that a careless program might send. */
 async function makeSecrets(): Promise<[string, Uint8Array][]> {
   const image = await readImage(PHOTO);
-  const detector = bundle.manifest.model.detector as DetectorSpec;
+  const detector = detectorOf(bundle.manifest.model);
   const { resized, canvas } = planResize(image, RESIZE, detector.multiple);
   const input = createPixelConverter(detector.preprocessing).convert(image, { resized, canvas });
   const head = await engine.load(await bundle.read('trusted/head.onnx'));

@@ -38,7 +38,7 @@ const faces = [];
 for (const path of await listPhotos(folder)) {
   const { tensor, plan } = await reader.read(path);
   const found = await session.run({ [spec.input]: tensor });
-  const [detections] = decoder.decode(found[spec.outputs.offsets], found[spec.outputs.scores], [plan], {
+  const [detections] = decoder.decodeOutputs(found, [plan], {
     minScore: 0.3,
   });
   const area = ({ box: [left, top, right, bottom] }) => (right - left) * (bottom - top);

@@ -72,7 +72,7 @@ async function evaluate(graph, spec) {
     clock('head');
     const outputs = await tailSession.run(activation, { transfer: true });
     clock('tail');
-    const [detections] = decoder.decode(outputs[spec.outputs.offsets], outputs[spec.outputs.scores], [plan]);
+    const [detections] = decoder.decodeOutputs(outputs, [plan]);
     clock('boxes');
     evaluator.add(
       name,

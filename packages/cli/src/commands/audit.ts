@@ -16,7 +16,6 @@ import {
 import { createNodeEngine, type NodeEngineOptions, openBundle, recordResults, writeFileAtomically } from 'scrim/node';
 import {
   createFaceEmbedder,
-  type DetectorSpec,
   FACE_API_SPEC,
   type FaceEmbedder,
   type FaceEmbedderSpec,
@@ -102,7 +101,7 @@ export async function audit(context: CommandContext, options: AuditOptions, fold
     }
     const target = await openAttackTarget(bundle, engine);
     const collector = await createSampleCollector(target, {
-      detector: detector as DetectorSpec,
+      detector,
       outputs: new Map(manifest.remote.outputs.map(({ model, remote }) => [model, remote])),
       size: options.size,
       pictureSide: options.pictureSide,
@@ -113,7 +112,7 @@ export async function audit(context: CommandContext, options: AuditOptions, fold
       const outcome = await runBundleAudit({
         target,
         collector,
-        detector: detector as DetectorSpec,
+        detector,
         identity: {
           version: context.version,
           files: manifest.files,

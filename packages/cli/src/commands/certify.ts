@@ -5,7 +5,6 @@ import { type Bundle, ScrimError, type Tensor } from 'scrim';
 import { type Certificate, type CertifiedFigure, certifyBundle, type InputRegion, type InputUnit } from 'scrim/certify';
 import { createInputReader, createNodeEngine, listPhotos } from 'scrim/node';
 import { createFitRandom } from 'scrim/noise';
-import type { DetectorSpec } from 'scrim/vision';
 import type { CommandContext } from '../context.js';
 import { decodeNpy } from '../npy.js';
 import { openServable } from '../remote-bundle.js';
@@ -68,7 +67,7 @@ interface CertifyData {
 
 /** Photos for a detector, .npy files for any other model, in an order drawn from the seed. */
 async function openData(bundle: Bundle, flags: CertifyFlags, context: CommandContext): Promise<CertifyData> {
-  const detector = bundle.manifest.model.detector as DetectorSpec | undefined;
+  const detector = bundle.manifest.model.detector;
   const files = detector ? await listPhotos(flags.data) : await listArrays(flags.data);
   const what = detector ? 'photos' : 'arrays';
   const count = Math.min(flags.inputs, files.length);

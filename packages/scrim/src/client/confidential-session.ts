@@ -20,7 +20,6 @@ import {
   createPixelConverter,
   DEFAULT_RESIZE,
   type Detection,
-  type DetectorSpec,
   type PixelSource,
   planResize,
   type ResizeMode,
@@ -119,7 +118,7 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
   const model = options.model ?? remoteName(manifest.remote.noisy, payload);
   const plan = createPayloadPlan(parameters);
   const trusted = await createTrustedHalf({ bundle, engine, crypto, ...(noise ? { noise } : {}) });
-  const detector = manifest.model.detector as DetectorSpec | undefined;
+  const detector = manifest.model.detector;
   const vision = detector && {
     decoder: createDetectionDecoder(detector),
     converter: createPixelConverter(detector.preprocessing),
@@ -211,11 +210,8 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
       const { resized, canvas } = resizePlan;
       const input = vision.converter.convert(image, { resized, canvas });
       const { outputs, ...rest } = await infer(input, callOptions);
-      const [offsets, scores] = [outputs[detector.outputs.offsets], outputs[detector.outputs.scores]];
-      if (!offsets || !scores) throw new ScrimError('INVALID_BUNDLE', 'the remote model lacks outputs of the detector');
-      const [detections = []] = vision.decoder.decode(
-        offsets,
-        scores,
+      const [detections = []] = vision.decoder.decodeOutputs(
+        outputs,
         [resizePlan],
         minScore === undefined ? {} : { minScore },
       );

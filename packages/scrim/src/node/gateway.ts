@@ -26,7 +26,7 @@ import { answerHttp, type HttpAnswer, type HttpCall, handleRequest } from '../se
 import { createInferenceServer, type InferenceServer } from '../server/inference-server.js';
 import { MemoryRepository } from '../server/model-repository.js';
 import { type DataType, expectType, float32, type Tensor } from '../tensor.js';
-import { DEFAULT_RESIZE, type DetectorSpec, type ResizeMode } from '../vision/index.js';
+import { DEFAULT_RESIZE, type ResizeMode } from '../vision/index.js';
 import { createGatewayBudget, type GatewayLedgerOptions } from './gateway-ledger.js';
 import { createInputReader } from './vision-input.js';
 
@@ -121,7 +121,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   const timer = setInterval(() => void look(), READY_EVERY_MS);
   timer.unref();
 
-  const reader = manifest.model.detector && createInputReader(manifest.model.detector as DetectorSpec, resize);
+  const reader = manifest.model.detector && createInputReader(manifest.model.detector, resize);
   const counter = createReleaseCounter();
   const budget = options.ledger && (await createGatewayBudget(bundle, options.ledger));
   // Bundles of higher alpha bypass the queue: they serve those few whose budget runs out.

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ScrimError } from '../errors.js';
 import { float32, type Tensor } from '../tensor.js';
 import { countAnchors, makeAnchors } from './anchors.js';
-import { createDetectionDecoder, DEFAULT_RESIZE, planResize } from './detector.js';
+import { createDetectionDecoder, DEFAULT_RESIZE, detectorOf, planResize } from './detector.js';
 import { FACEBOXES_PYTORCH_SPEC, FACEBOXES_TFJS_SPEC } from './faceboxes.js';
 
 const spec = FACEBOXES_PYTORCH_SPEC;
@@ -51,9 +51,25 @@ describe('planResize', () => {
   });
 });
 
+describe('detectorOf', () => {
+  it('gives what surrounds a detector, and names a model that is none', () => {
+    expect(detectorOf({ name: 'faces', detector: spec })).toBe(spec);
+    expect(() => detectorOf({ name: 'digits' })).toThrow("'digits' is no detector");
+  });
+});
+
 describe('createDetectionDecoder', () => {
   const decoder = createDetectionDecoder(spec);
   const anchor = (i: number): number[] => Array.from(makeAnchors(spec.anchors, canvas).subarray(4 * i, 4 * i + 4));
+
+  it('takes outputs by name and says which ones are there if one is missing', () => {
+    const [loc, conf] = outputs(1, [[0, 9 * 21 + 5, 0.9]]);
+    const plans = [{ original: canvas, resized: canvas, canvas }];
+    expect(decoder.decodeOutputs({ conf, more: loc, loc }, plans)).toEqual(decoder.decode(loc, conf, plans));
+    expect(() => decoder.decodeOutputs({ loc, other: conf }, plans)).toThrow(
+      "the outputs are 'loc', 'other', expected 'loc' and 'conf'",
+    );
+  });
 
   it('gives boxes in the photo’s own pixels, strongest first', () => {
     const big = 32 * 21 + 8; // 512 around (64, 64)

@@ -55,6 +55,15 @@ export interface DetectionDecoder {
    * @throws ScrimError INVALID_ARGUMENT if a shape does not fit the plans.
    */
   decode(offsets: Tensor, scores: Tensor, plans: readonly ResizePlan[], options?: DecodeOptions): Detection[][];
+  /**
+   * As `decode`, from the network's outputs by their names.
+   * @throws ScrimError INVALID_ARGUMENT also if one of the two is not among them.
+   */
+  decodeOutputs(
+    outputs: Readonly<Record<string, Tensor>>,
+    plans: readonly ResizePlan[],
+    options?: DecodeOptions,
+  ): Detection[][];
 }
 
 const MAX_CANVAS_SIDE = 16_384;
@@ -113,8 +122,17 @@ export function createDetectionDecoder(spec: DetectorSpec): DetectionDecoder {
     return anchors;
   };
 
-  return {
+  const decoder: DetectionDecoder = {
     spec,
+    decodeOutputs(outputs, plans, options) {
+      const [offsets, scores] = [outputs[spec.outputs.offsets], outputs[spec.outputs.scores]];
+      if (offsets !== undefined && scores !== undefined) return decoder.decode(offsets, scores, plans, options);
+      const found = Object.keys(outputs).map((name) => `'${name}'`);
+      throw new ScrimError(
+        'INVALID_ARGUMENT',
+        `the outputs are ${found.join(', ') || 'none'}, expected '${spec.outputs.offsets}' and '${spec.outputs.scores}'`,
+      );
+    },
     decode(offsets, scores, plans, options = {}) {
       const canvas = plans[0]?.canvas;
       if (canvas === undefined) throw new ScrimError('INVALID_ARGUMENT', 'plans is empty, expected one a photo');
@@ -137,6 +155,19 @@ export function createDetectionDecoder(spec: DetectorSpec): DetectionDecoder {
       );
     },
   };
+  return decoder;
+}
+
+/**
+ * What surrounds the detector that a bundle's model is (`bundle.manifest.model`).
+ * @throws ScrimError UNSUPPORTED if it is none
+ */
+export function detectorOf(model: {
+  readonly name: string;
+  readonly detector?: DetectorSpec | undefined;
+}): DetectorSpec {
+  if (model.detector !== undefined) return model.detector;
+  throw new ScrimError('UNSUPPORTED', `'${model.name}' is no detector`);
 }
 
 function decodeOne(

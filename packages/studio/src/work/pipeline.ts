@@ -178,7 +178,7 @@ export class Pipeline {
     if (known) return known;
     const loading = fetchBundle(`/bundles/${entry.id}`, { crypto: this.#crypto, expectedHash: entry.hash }).then(
       (bundle): Loaded => {
-        const detector = bundle.manifest.model.detector as DetectorSpec | undefined;
+        const detector = bundle.manifest.model.detector;
         if (!detector) throw new ScrimError('UNSUPPORTED', `the model of bundle '${entry.id}' finds no faces`);
         return { bundle, detector, reader: createInputReader(detector) };
       },
@@ -287,9 +287,7 @@ function decodeFaces(
   plan: ResizePlan,
   minScore: number,
 ): Detection[] {
-  const [offsets, scores] = [outputs[detector.outputs.offsets], outputs[detector.outputs.scores]];
-  if (!offsets || !scores) throw new ScrimError('INVALID_DATA', "the answer lacks the detector's outputs");
-  return createDetectionDecoder(detector).decode(offsets, scores, [plan], { minScore })[0] ?? [];
+  return createDetectionDecoder(detector).decodeOutputs(outputs, [plan], { minScore })[0] ?? [];
 }
 
 async function recordRequest(request: Request): Promise<SentRequest> {
