@@ -186,8 +186,8 @@ describe('FaceBoxes from @vladmandic/human', () => {
     expect((cut.data as Float32Array).reduce((a, b) => a + b, 0) / 6161.3517).toBeCloseTo(1, 4);
     for (const [box, probability, [y, x, h, w]] of vectors) {
       const at = ours(box);
-      expect((outputs['conf']!.data as Float32Array)[2 * at + 1]!).toBeCloseTo(probability, 4);
-      const offsets = (outputs['loc']!.data as Float32Array).subarray(4 * at, 4 * at + 4);
+      expect((outputs.conf!.data as Float32Array)[2 * at + 1]!).toBeCloseTo(probability, 4);
+      const offsets = (outputs.loc!.data as Float32Array).subarray(4 * at, 4 * at + 4);
       [x!, y!, w!, h!].forEach((expected, i) => {
         expect(offsets[i]!).toBeCloseTo(expected, 3);
       });
@@ -197,7 +197,7 @@ describe('FaceBoxes from @vladmandic/human', () => {
   it('puts its boxes where TensorFlow.js puts them', () => {
     const anchors = makeAnchors(spec.anchors, size);
     const indices = Uint32Array.from(vectors, ([box]) => ours(box));
-    const boxes = decodeBoxes(outputs['loc']!.data as Float32Array, anchors, spec.variances, indices);
+    const boxes = decodeBoxes(outputs.loc!.data as Float32Array, anchors, spec.variances, indices);
     vectors.forEach(([, , , [top, left, bottom, right]], k) => {
       const clip = (value: number, side: number): number => Math.min(Math.max(value, 0), side);
       expect(clip(boxes[4 * k]!, 256)).toBeCloseTo(left!, 1);

@@ -135,7 +135,7 @@ export function tensorToImage(input: Tensor<'float32'>, preprocessing: Preproces
     const mean = preprocessing.mean[channel]!;
     for (let p = 0; p < plane; p++) {
       const value = Math.round(input.data[start + p]! / preprocessing.scale + mean);
-      data[3 * p + target] = value < 0 ? 0 : value > 255 ? 255 : value;
+      data[3 * p + target] = Math.min(Math.max(value, 0), 255);
     }
   }
   return { width, height, data };

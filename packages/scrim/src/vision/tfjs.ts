@@ -53,11 +53,11 @@ const fail = (message: string): ScrimError => new ScrimError('INVALID_DATA', `Te
 export function readTfjsModel(json: string, weights: Uint8Array, limits: Partial<TfjsLimits> = {}): TfjsModel {
   const bounds = { ...DEFAULT_LIMITS, ...limits };
   const root = record(parse(json, bounds), 'the file');
-  const format = root['format'];
+  const format = root.format;
   if (format !== undefined && format !== 'graph-model') {
     throw new ScrimError('UNSUPPORTED', 'TensorFlow.js model: its format is not graph-model');
   }
-  return { nodes: readNodes(root, bounds), weights: readWeights(root['weightsManifest'] ?? null, weights, bounds) };
+  return { nodes: readNodes(root, bounds), weights: readWeights(root.weightsManifest ?? null, weights, bounds) };
 }
 
 /**
@@ -87,24 +87,24 @@ function parse(json: string, limits: TfjsLimits): Json {
 }
 
 function readNodes(root: { [key: string]: Json }, limits: TfjsLimits): Map<string, TfjsNode> {
-  const list = array(record(root['modelTopology'], 'modelTopology')['node'], 'modelTopology.node');
+  const list = array(record(root.modelTopology, 'modelTopology').node, 'modelTopology.node');
   if (list.length > limits.maxNodes) {
     throw new ScrimError('LIMIT_EXCEEDED', `TensorFlow.js model: ${list.length} nodes, at most ${limits.maxNodes}`);
   }
   const nodes = new Map<string, TfjsNode>();
   for (const item of list) {
     const node = record(item, 'a node');
-    const name = text(node['name'], 'the name of a node');
+    const name = text(node.name, 'the name of a node');
     if (nodes.has(name)) throw fail(`two nodes have the name ${shown(name)}`);
     const attributes = new Map<string, TfjsAttribute>();
-    for (const [key, value] of Object.entries(record(node['attr'] ?? {}, `the attributes of ${shown(name)}`))) {
+    for (const [key, value] of Object.entries(record(node.attr ?? {}, `the attributes of ${shown(name)}`))) {
       const read = readAttribute(record(value, `an attribute of ${shown(name)}`));
       if (read !== undefined) attributes.set(key, read);
     }
-    const inputs = array(node['input'] ?? [], `the inputs of ${shown(name)}`);
+    const inputs = array(node.input ?? [], `the inputs of ${shown(name)}`);
     nodes.set(name, {
       name,
-      op: text(node['op'], `the operator of ${shown(name)}`),
+      op: text(node.op, `the operator of ${shown(name)}`),
       inputs: inputs.map((input) => text(input, `an input of ${shown(name)}`)),
       attributes,
     });
@@ -114,15 +114,15 @@ function readNodes(root: { [key: string]: Json }, limits: TfjsLimits): Map<strin
 
 /** Undoes the tagging `{ i: "3" }`, `{ s: base64 }`, `{ list: { i: [...] } }` of protobuf's JSON form. */
 function readAttribute(value: { [key: string]: Json }): TfjsAttribute | undefined {
-  if (value['i'] !== undefined) return number(value['i']);
-  if (value['f'] !== undefined) return number(value['f']);
-  if (value['b'] !== undefined) return value['b'] === true;
-  if (value['s'] !== undefined) return base64Text(value['s']);
-  if (value['list'] !== undefined) {
-    const list = record(value['list'], 'a list attribute');
-    if (list['i'] !== undefined) return array(list['i'], 'a list attribute').map(number);
-    if (list['f'] !== undefined) return array(list['f'], 'a list attribute').map(number);
-    if (list['s'] !== undefined) return array(list['s'], 'a list attribute').map(base64Text);
+  if (value.i !== undefined) return number(value.i);
+  if (value.f !== undefined) return number(value.f);
+  if (value.b !== undefined) return value.b === true;
+  if (value.s !== undefined) return base64Text(value.s);
+  if (value.list !== undefined) {
+    const list = record(value.list, 'a list attribute');
+    if (list.i !== undefined) return array(list.i, 'a list attribute').map(number);
+    if (list.f !== undefined) return array(list.f, 'a list attribute').map(number);
+    if (list.s !== undefined) return array(list.s, 'a list attribute').map(base64Text);
     return [];
   }
   return undefined;
@@ -138,14 +138,14 @@ function readWeights(
   let at = 0;
   let total = 0;
   for (const group of array(manifest, 'weightsManifest')) {
-    for (const item of array(record(group, 'a group of weights')['weights'], 'a group of weights')) {
+    for (const item of array(record(group, 'a group of weights').weights, 'a group of weights')) {
       const entry = record(item, 'a weight');
-      const name = text(entry['name'], 'the name of a weight');
+      const name = text(entry.name, 'the name of a weight');
       if (weights.has(name)) throw fail(`two weights have the name ${shown(name)}`);
       if (weights.size >= limits.maxWeights) {
         throw new ScrimError('LIMIT_EXCEEDED', `TensorFlow.js model: more than ${limits.maxWeights} weights`);
       }
-      const shape = array(entry['shape'], `the shape of ${shown(name)}`).map(dimension);
+      const shape = array(entry.shape, `the shape of ${shown(name)}`).map(dimension);
       const size = sizeOf(shape);
       total += 4 * size;
       if (total > limits.maxWeightBytes) {
@@ -170,16 +170,16 @@ interface Decoder {
 }
 
 function decoderOf(entry: { [key: string]: Json }, name: string): Decoder {
-  const dtype = entry['dtype'];
-  if (entry['quantization'] !== undefined) {
-    const quantization = record(entry['quantization'], `the quantisation of ${shown(name)}`);
-    const stored = quantization['dtype'];
+  const dtype = entry.dtype;
+  if (entry.quantization !== undefined) {
+    const quantization = record(entry.quantization, `the quantisation of ${shown(name)}`);
+    const stored = quantization.dtype;
     if (dtype === 'float32' && stored === 'float16') {
       return floats(2, (view, at) => halfToNumber(view.getUint16(at, true)));
     }
     if ((dtype === 'float32' || dtype === 'int32') && (stored === 'uint8' || stored === 'uint16')) {
-      const scale = number(quantization['scale'] ?? null);
-      const min = number(quantization['min'] ?? null);
+      const scale = number(quantization.scale ?? null);
+      const min = number(quantization.min ?? null);
       const level = (view: DataView, at: number): number =>
         (stored === 'uint8' ? view.getUint8(at) : view.getUint16(at, true)) * scale + min;
       const width = stored === 'uint8' ? 1 : 2;
