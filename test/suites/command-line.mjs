@@ -1,6 +1,6 @@
 // The command line as a person meets it: wrong calls, missing and broken files, nothing half-written. Needs a built tree.
 import { spawn, spawnSync } from 'node:child_process';
-import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,6 +11,8 @@ const file = (name) => join(folder, name);
 writeFileSync(file('text.jpg'), 'this is no photo');
 writeFileSync(file('text.onnx'), 'this is no model');
 writeFileSync(file('text.pth'), 'this is no checkpoint');
+const photos = fileURLToPath(new URL('../../node_modules/@vladmandic/human/assets', import.meta.url));
+for (const name of ['a.jpg', 'a-clean.jpg', 'A.JPG']) copyFileSync(join(photos, 'sample1.jpg'), file(name));
 
 const cases = [
   { name: 'version', args: ['--version'], exit: 0, stdout: /^\d+\.\d+\.\d+/ },
@@ -21,8 +23,18 @@ const cases = [
   { name: 'alpha that is no number', args: ['detect', 'x.jpg', '--alpha', 'much'], exit: 2, stderr: /'much'/ },
   { name: 'no such photo', args: ['detect', file('none.jpg'), '--out', file('o')], exit: 1, stderr: /none\.jpg/ },
   { name: 'text named .jpg', args: ['detect', file('text.jpg'), '--out', file('o')], exit: 1, stderr: /text\.jpg/ },
-  { name: 'text named .onnx', args: ['model', 'inspect', file('text.onnx')], exit: 1, stderr: /not an ONNX model/ },
-  { name: 'text named .pth', args: ['model', 'inspect', file('text.pth')], exit: 1, stderr: /INVALID_DATA/ },
+  {
+    name: 'text named .onnx',
+    args: ['model', 'inspect', file('text.onnx')],
+    exit: 1,
+    stderr: /text\.onnx': not an ONNX model/,
+  },
+  {
+    name: 'text named .pth',
+    args: ['model', 'inspect', file('text.pth')],
+    exit: 1,
+    stderr: /text\.pth': .*INVALID_DATA/,
+  },
   { name: 'unknown kind of model', args: ['model', 'inspect', 'model.tflite'], exit: 1, stderr: /model\.tflite/ },
   { name: 'no bundle', args: ['detect', 'x.jpg', '--alpha', '0.123'], exit: 1, stderr: /no bottleneck bundle.*0\.123/ },
   {
@@ -43,7 +55,12 @@ const cases = [
     name: 'inspect',
     args: ['model', 'inspect', file('f.onnx'), '--json'],
     exit: 0,
-    json: (j) => j.runs && j.differentiable && j.cuts.length > 3,
+    json: (j) =>
+      j.runs &&
+      j.differentiable &&
+      j.cuts.length > 3 &&
+      j.operators.every((o) => o.runs === 'yes' && o.gradient === 'yes') &&
+      j.operators.reduce((sum, o) => sum + o.cuts, 0) === j.cuts.length,
   },
   {
     name: 'plan',
@@ -62,6 +79,21 @@ const cases = [
     args: ['split', '--model', file('f.onnx'), '--cut', 'nowhere', '--out', file('h2')],
     exit: 2,
     stderr: /nowhere/,
+  },
+  {
+    name: 'photos whose pictures would have the same names',
+    args: ['detect', file('a.jpg'), file('a-clean.jpg'), file('A.JPG'), '--size', '256', '--out', file('o2'), '--json'],
+    exit: 0,
+    json: (j) => {
+      const names = j.photos.flatMap((photo) => Object.values(photo.pictures));
+      return names.length === 12 && new Set(names).size === 12 && names.every((name) => existsSync(name));
+    },
+  },
+  {
+    name: 'a folder that is no bundle is not replaced',
+    args: ['fit', '--alpha', '0.5', '--photos', folder, '--out', folder, '--force'],
+    exit: 1,
+    stderr: /holds no manifest\.json/,
   },
   {
     name: 'obfuscation',
@@ -97,7 +129,6 @@ for (const { name, args, exit, stdout, stderr, json } of cases) {
   );
 }
 
-const photos = fileURLToPath(new URL('../../node_modules/@vladmandic/human/assets', import.meta.url));
 const fitArgs = (out, ...more) =>
   ['fit', '--alpha', '0.5', '--photos', photos, '--out', file(out), '--canvases', '8', '--size', '256'].concat(more);
 const report = (name, problems, output) => {
