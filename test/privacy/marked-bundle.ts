@@ -7,6 +7,8 @@ import { Graph } from 'scrim/onnx';
 /** The bundle and its parts. */
 export interface MarkedBundle {
   readonly bundle: Bundle;
+  /** Its files by path, manifest included. */
+  readonly files: ReadonlyMap<string, Uint8Array>;
   readonly parameters: DiagonalParameters;
   /** Encoded head: [N, 3, H, W] in, the same out. */
   readonly head: Uint8Array;
@@ -74,5 +76,5 @@ export async function makeMarkedBundle(crypto: NoiseCrypto): Promise<MarkedBundl
   for (const [path, bytes] of repository) {
     if (path.startsWith(`${model}/`)) remoteFiles[path.slice(model.length + 1)] = bytes;
   }
-  return { bundle, parameters, head: head.encode(), model, remoteFiles };
+  return { bundle, files, parameters, head: head.encode(), model, remoteFiles };
 }

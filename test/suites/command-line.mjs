@@ -1,6 +1,6 @@
 // The command line as a person meets it: wrong calls, missing and broken files, nothing half-written. Needs a built tree.
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, spawnSync } from 'node:child_process';
+import { appendFileSync, copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,6 +11,8 @@ const file = (name) => join(folder, name);
 writeFileSync(file('text.jpg'), 'this is no photo');
 writeFileSync(file('text.onnx'), 'this is no model');
 writeFileSync(file('text.pth'), 'this is no checkpoint');
+const photos = fileURLToPath(new URL('../../node_modules/@vladmandic/human/assets', import.meta.url));
+for (const name of ['a.jpg', 'a-clean.jpg', 'A.JPG']) copyFileSync(join(photos, 'sample1.jpg'), file(name));
 
 const cases = [
   { name: 'version', args: ['--version'], exit: 0, stdout: /^\d+\.\d+\.\d+/ },
@@ -21,8 +23,18 @@ const cases = [
   { name: 'alpha that is no number', args: ['detect', 'x.jpg', '--alpha', 'much'], exit: 2, stderr: /'much'/ },
   { name: 'no such photo', args: ['detect', file('none.jpg'), '--out', file('o')], exit: 1, stderr: /none\.jpg/ },
   { name: 'text named .jpg', args: ['detect', file('text.jpg'), '--out', file('o')], exit: 1, stderr: /text\.jpg/ },
-  { name: 'text named .onnx', args: ['model', 'inspect', file('text.onnx')], exit: 1, stderr: /not an ONNX model/ },
-  { name: 'text named .pth', args: ['model', 'inspect', file('text.pth')], exit: 1, stderr: /INVALID_DATA/ },
+  {
+    name: 'text named .onnx',
+    args: ['model', 'inspect', file('text.onnx')],
+    exit: 1,
+    stderr: /text\.onnx': not an ONNX model/,
+  },
+  {
+    name: 'text named .pth',
+    args: ['model', 'inspect', file('text.pth')],
+    exit: 1,
+    stderr: /text\.pth': .*INVALID_DATA/,
+  },
   { name: 'unknown kind of model', args: ['model', 'inspect', 'model.tflite'], exit: 1, stderr: /model\.tflite/ },
   { name: 'no bundle', args: ['detect', 'x.jpg', '--alpha', '0.123'], exit: 1, stderr: /no bottleneck bundle.*0\.123/ },
   {
@@ -43,7 +55,12 @@ const cases = [
     name: 'inspect',
     args: ['model', 'inspect', file('f.onnx'), '--json'],
     exit: 0,
-    json: (j) => j.runs && j.differentiable && j.cuts.length > 3,
+    json: (j) =>
+      j.runs &&
+      j.differentiable &&
+      j.cuts.length > 3 &&
+      j.operators.every((o) => o.runs === 'yes' && o.gradient === 'yes') &&
+      j.operators.reduce((sum, o) => sum + o.cuts, 0) === j.cuts.length,
   },
   {
     name: 'plan',
@@ -64,10 +81,25 @@ const cases = [
     stderr: /nowhere/,
   },
   {
+    name: 'photos whose pictures would have the same names',
+    args: ['detect', file('a.jpg'), file('a-clean.jpg'), file('A.JPG'), '--size', '256', '--out', file('o2'), '--json'],
+    exit: 0,
+    json: (j) => {
+      const names = j.photos.flatMap((photo) => Object.values(photo.pictures));
+      return names.length === 12 && new Set(names).size === 12 && names.every((name) => existsSync(name));
+    },
+  },
+  {
+    name: 'a folder that is no bundle is not replaced',
+    args: ['fit', '--alpha', '0.5', '--photos', folder, '--out', folder, '--force'],
+    exit: 1,
+    stderr: /holds no manifest\.json/,
+  },
+  {
     name: 'obfuscation',
     args: ['bench', 'obfuscation', '--json'],
     exit: 0,
-    json: (j) => j.transform.runsMs.length === 5 && j.values > 0 && j.values <= 261120,
+    json: (j) => j.transform.runsMs.length === 5 && j.values === 261120 && j.transformAsFitted.values < j.values,
   },
 ];
 
@@ -97,35 +129,71 @@ for (const { name, args, exit, stdout, stderr, json } of cases) {
   );
 }
 
-// A fit that is interrupted keeps a checkpoint, writes no bundle, and goes on from there.
-{
-  const photos = fileURLToPath(new URL('../../node_modules/@vladmandic/human/assets', import.meta.url));
-  const args = [
-    'fit',
-    '--alpha',
-    '0.5',
-    '--photos',
-    photos,
-    '--out',
-    file('bundle'),
-    '--canvases',
-    '8',
-    '--steps',
-    '6',
-    '--batch',
-    '2',
-    '--size',
-    '256',
-  ];
-  const whole = spawnSync(process.execPath, [bin, ...args, '--json'], { encoding: 'utf8', timeout: 300_000 });
-  const good = whole.status === 0 && JSON.parse(whole.stdout).nats > 0 && existsSync(file('bundle/manifest.json'));
-  const manifest = good ? readFileSync(file('bundle/manifest.json'), 'utf8') : '';
-  const local = manifest.includes(folder) || manifest.includes(photos);
-  if (good && !local && !existsSync(file('bundle.checkpoint'))) passed++;
+const fitArgs = (out, ...more) =>
+  ['fit', '--alpha', '0.5', '--photos', photos, '--out', file(out), '--canvases', '8', '--size', '256'].concat(more);
+const report = (name, problems, output) => {
+  if (problems.length === 0) passed++;
   else failed++;
   print(
-    `${good && !local ? 'ok  ' : 'FAIL'} a small fit${good ? '' : `\n${whole.stderr}`}${local ? ': the manifest has a path' : ''}`,
+    `${problems.length === 0 ? 'ok  ' : 'FAIL'} ${name}${problems.length === 0 ? '' : `: ${problems.join('; ')}\n${output}`}`,
   );
+};
+
+// A small fit writes a bundle that names no path of this machine, and that any changed file spoils.
+{
+  const args = fitArgs('bundle', '--steps', '6', '--batch', '2', '--json');
+  const whole = spawnSync(process.execPath, [bin, ...args], { encoding: 'utf8', timeout: 300_000 });
+  const problems = [];
+  if (whole.status !== 0 || !(JSON.parse(whole.stdout).nats > 0)) problems.push(`exit ${whole.status}`);
+  else {
+    const manifest = readFileSync(file('bundle/manifest.json'), 'utf8');
+    if (manifest.includes(folder) || manifest.includes(photos)) problems.push('the manifest has a path');
+    if (existsSync(file('bundle.checkpoint'))) problems.push('a checkpoint is left');
+    appendFileSync(file('bundle/remote/face_detection_noisy/config.pbtxt'), '#');
+    const args = ['detect', 'x.jpg', '--bundle', file('bundle'), '--out', file('o')];
+    const tampered = spawnSync(process.execPath, [bin, ...args], { encoding: 'utf8', timeout: 120_000 });
+    if (tampered.status !== 1 || !/config\.pbtxt' was changed/.test(tampered.stderr)) {
+      problems.push(`changed, it is opened: ${tampered.stderr}`);
+    }
+  }
+  report('a small fit', problems, whole.stderr);
+}
+
+// A fit that is interrupted keeps a checkpoint, writes no bundle, and goes on from there to what one run gives.
+{
+  const steps = ['--steps', '400', '--batch', '2'];
+  const child = spawn(process.execPath, [bin, ...fitArgs('halted', ...steps)], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text) => {
+      output += text;
+    });
+  }
+  // Checkpoints come every 50 steps; the first one tells that the fit is under way.
+  const timer = setInterval(() => {
+    if (!existsSync(file('halted.checkpoint'))) return;
+    clearInterval(timer);
+    child.kill('SIGINT');
+  }, 20);
+  const status = await new Promise((done) => {
+    child.on('close', done);
+  });
+  clearInterval(timer);
+  const problems = [];
+  if (status !== 130) problems.push(`exit ${status}, expected 130`);
+  if (!/kept step \d+/.test(output)) problems.push('it does not say what it kept');
+  if (existsSync(file('halted'))) problems.push('a bundle was written');
+  const go = (args) => spawnSync(process.execPath, [bin, ...args], { encoding: 'utf8', timeout: 300_000 });
+  const other = go([...fitArgs('halted', ...steps), '--seed', 'other']);
+  if (other.status !== 2 || !/made with seed scrim/.test(other.stderr)) problems.push('another seed is gone on with');
+  const resumed = go(fitArgs('halted', ...steps));
+  if (resumed.status !== 0 || !/going on from/.test(resumed.stderr)) problems.push(`resumed: exit ${resumed.status}`);
+  const whole = go(fitArgs('straight', ...steps));
+  const noise = (name) => readFileSync(file(`${name}/trusted/noise.safetensors`));
+  if (whole.status !== 0 || resumed.status !== 0 || !noise('halted').equals(noise('straight'))) {
+    problems.push('its noise is not that of one run');
+  }
+  report('an interrupted fit goes on', problems, `${output}${other.stderr}${resumed.stderr}`);
 }
 
 rmSync(folder, { recursive: true, force: true });

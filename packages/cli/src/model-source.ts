@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { basename, dirname, extname, join } from 'node:path';
-import { ScrimError } from 'scrim';
+import { decodeDetector, ScrimError } from 'scrim';
 import { attachExternalFiles } from 'scrim/node';
 import type { FitTask } from 'scrim/noise';
 import { Graph } from 'scrim/onnx';
@@ -34,6 +34,16 @@ const HUMAN = '@vladmandic/human';
 export async function loadModelSource(spec: string): Promise<ModelSource> {
   if (spec === 'faceboxes') return loadNpmFaceBoxes();
   const bytes = await readInput(spec);
+  try {
+    return decodeModelSource(spec, bytes);
+  } catch (error) {
+    // Rooms that decode bytes do not know the file's name.
+    if (!(error instanceof ScrimError) || error.message.includes(spec)) throw error;
+    throw new ScrimError(error.code, `'${spec}': ${error.message}`, { details: error.details, cause: error });
+  }
+}
+
+function decodeModelSource(spec: string, bytes: Uint8Array): ModelSource {
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   const extension = extname(spec).toLowerCase();
   if (extension === '.pth' || extension === '.pt') {
@@ -47,12 +57,7 @@ export async function loadModelSource(spec: string): Promise<ModelSource> {
   attachExternalFiles(graph.model, dirname(spec));
   const detector = graph.metadata.get(DETECTOR_KEY);
   if (detector !== undefined) {
-    return describe(
-      graph,
-      JSON.parse(detector) as DetectorSpec,
-      graph.metadata.get(SOURCE_KEY) ?? basename(spec),
-      sha256,
-    );
+    return describe(graph, decodeDetector(detector), graph.metadata.get(SOURCE_KEY) ?? basename(spec), sha256);
   }
   const [input] = graph.inputNames;
   if (input === undefined) throw new ScrimError('INVALID_MODEL', `'${spec}' has no input`);

@@ -8,18 +8,20 @@ export {
   type BundleReader,
   encodeBundle,
   loadBundle,
+  MANIFEST_PATH,
   type ManifestInput,
   readBottleneck,
   verifyBundle,
 } from './bundle/bundle.js';
-export type {
-  Figure,
-  FitRecord,
-  Manifest,
-  ManifestDetector,
-  ManifestTask,
-  MeasuredFigure,
-  ProvenFigure,
+export {
+  decodeDetector,
+  type Figure,
+  type FitRecord,
+  type Manifest,
+  type ManifestDetector,
+  type ManifestTask,
+  type MeasuredFigure,
+  type ProvenFigure,
 } from './bundle/manifest.js';
 export { decodeSafetensors, encodeSafetensors, type SafetensorsFile } from './bundle/safetensors.js';
 export { createLocalTail, type LocalTail } from './client/local-tail.js';

@@ -53,10 +53,10 @@ export async function detect(context: CommandContext, options: DetectOptions, ph
     const pictures = await drawFaces(photo, cleanFaces, noisyFaces, release, bundle, reconstruction);
     const stem = join(options.out, names[i] as string);
     const files = {
-      story: `${stem}.png`,
-      clean: `${stem}-clean.png`,
-      noisy: `${stem}-noisy.png`,
-      sent: `${stem}-sent.png`,
+      story: `${stem}${PICTURES.story}`,
+      clean: `${stem}${PICTURES.clean}`,
+      noisy: `${stem}${PICTURES.noisy}`,
+      sent: `${stem}${PICTURES.sent}`,
     };
     const seen = pictures.reconstruction ?? pictures.tiles;
     await writeImage(files.clean, pictures.clean);
@@ -98,13 +98,20 @@ function toJson({ box, score }: Detection): { box: number[]; score: number } {
   return { box: [...box], score };
 }
 
-/** Names of the pictures: those of the photos, numbered where two are the same. */
+/** What a photo's pictures are called besides its own name. */
+const PICTURES = { story: '.png', clean: '-clean.png', noisy: '-noisy.png', sent: '-sent.png' } as const;
+
+/** Stems of the pictures: the photos' names, numbered where a picture would take the place of another one. */
 function uniqueNames(photos: readonly string[]): string[] {
-  const seen = new Map<string, number>();
+  const taken = new Set<string>();
   return photos.map((photo) => {
     const name = basename(photo, extname(photo));
-    const count = (seen.get(name) ?? 0) + 1;
-    seen.set(name, count);
-    return count === 1 ? name : `${name}-${count}`;
+    for (let count = 1; ; count++) {
+      const stem = count === 1 ? name : `${name}-${count}`;
+      const files = Object.values(PICTURES).map((suffix) => `${stem}${suffix}`.toLowerCase());
+      if (files.some((file) => taken.has(file))) continue;
+      for (const file of files) taken.add(file);
+      return stem;
+    }
   });
 }

@@ -61,6 +61,7 @@ export interface Evaluation {
   readonly seconds: number;
   readonly threads: number;
   readonly engine: string;
+  /** What was found in each image, where it was asked to be kept. */
   readonly detections: readonly ImageDetections[];
 }
 
@@ -84,7 +85,10 @@ export async function evaluate(context: CommandContext, options: EvaluateOptions
     : undefined;
   const dataset = await openDataset(context, folder, options.allowMissing ?? false);
   const repeats = bundle ? options.repeats : 1;
-  const run = { ...options, model, bundle, repeats, label: 'evaluate' };
+  if (!bundle && (options.repeats > 1 || options.alpha !== undefined || options.bundle !== undefined)) {
+    context.remark('without --noisy no noise is drawn: this is the clean model, once');
+  }
+  const run = { ...options, model, bundle, repeats, label: 'evaluate', keepDetections: options.scores !== undefined };
   if (options.shard !== undefined || options.partial !== undefined) {
     await evaluatePart(context, dataset, run);
     return;
@@ -167,6 +171,8 @@ interface RunOptions {
   readonly threads?: number;
   readonly provider?: NonNullable<NodeEngineOptions['executionProvider']>;
   readonly label: string;
+  /** Keeps every box of the first draw; without it memory does not grow with the number of photos. */
+  readonly keepDetections?: boolean;
 }
 
 /** Evaluates a model, clean or through a bundle, `repeats` times over draws of noise in one pass over the photos. */
@@ -292,7 +298,7 @@ async function countFaces(
         draws.forEach((found, i) => {
           const boxes = found.map(toScoredBox);
           (evaluators[i] as FddbEvaluator).add(photo.name, boxes);
-          if (i === 0) detections[index] = { name: photo.name, detections: boxes };
+          if (i === 0 && options.keepDetections) detections[index] = { name: photo.name, detections: boxes };
         });
         progress.update(++done);
         await onCounted?.(pipeline.lanes, pipeline.description);

@@ -3,8 +3,8 @@
  */
 import { existsSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
-import { basename, resolve } from 'node:path';
-import { decodeSafetensors, encodeSafetensors, float32, ScrimError, type Tensor } from 'scrim';
+import { basename, join, resolve } from 'node:path';
+import { decodeSafetensors, encodeSafetensors, float32, MANIFEST_PATH, ScrimError, type Tensor } from 'scrim';
 import { createNodeEngine, type NodeEngineOptions, writeDirectory, writeFileAtomically } from 'scrim/node';
 import {
   type BottleneckCheckpoint,
@@ -44,9 +44,7 @@ interface FitOptions {
 }
 
 export async function fit(context: CommandContext, options: FitOptions): Promise<void> {
-  if (existsSync(options.out) && !options.force) {
-    throw new ScrimError('ALREADY_EXISTS', `'${options.out}' exists; --force replaces a bundle`);
-  }
+  refuseTarget(options);
   if ((options.photos === undefined) === (options.data === undefined)) {
     throw new ScrimError('INVALID_ARGUMENT', 'give --photos for a detector, or --data for .npy, .csv and .wav inputs');
   }
@@ -72,6 +70,19 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
       }
     }
   }
+  const canvases = options.canvases ?? DEFAULTS[transform].canvases;
+  const origin = {
+    weights: model.sha256,
+    cut,
+    size: String(options.size),
+    canvases: String(canvases),
+    seed: options.seed,
+  };
+  const format = transform === 'bottleneck' ? 'scrim-bottleneck-checkpoint' : 'scrim-fit-checkpoint';
+  // Read before the canvases are made: one that does not fit is told at once.
+  const resume = await readCheckpoint(context, checkpointFile, format, origin);
+  const keep: KeepCheckpoint = (step, groups, state) =>
+    keepCheckpoint(context, checkpointFile, { format, origin }, step, groups, state);
   const prepared = await prepareFit(context, engine, {
     model,
     cut,
@@ -79,11 +90,11 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
     photos: options.photos ?? [],
     ...(options.data ? { data: options.data, batchSize: options.batch ?? DEFAULTS[transform].batch } : {}),
     size: options.size,
-    canvases: options.canvases ?? DEFAULTS[transform].canvases,
+    canvases,
     seed: options.seed,
     ...((options.adversary ?? 0) > 0 ? { adversaryPictures: ADVERSARY_PICTURE } : {}),
   });
-  const run = { context, options, prepared, checkpointFile };
+  const run = { context, options, prepared, keep, resume };
   const {
     files,
     fit: fitted,
@@ -127,8 +138,13 @@ interface Run {
   readonly context: CommandContext;
   readonly options: FitOptions;
   readonly prepared: PreparedFit;
-  readonly checkpointFile: string;
+  readonly keep: KeepCheckpoint;
+  /** The checkpoint of the transform's own fitter, which checks its arrays and settings. */
+  readonly resume: object | undefined;
 }
+
+/** Keeps step `step` of a fit: its arrays by group, and what else its state is made of. */
+type KeepCheckpoint = (step: number, groups: ArrayGroups, state: object) => Promise<void>;
 
 interface Fitted {
   readonly files: Map<string, Uint8Array>;
@@ -142,10 +158,9 @@ interface Fitted {
 }
 
 async function diagonal(
-  { context, options, prepared, checkpointFile }: Run,
+  { context, options, prepared, keep, resume }: Run,
   transform: 'diagonal-per-channel' | 'diagonal-per-element',
 ): Promise<Fitted> {
-  const resume = await readCheckpoint<DiagonalFitCheckpoint>(context, checkpointFile, 'scrim-fit-checkpoint');
   const steps = options.steps ?? DIAGONAL.steps;
   const { files, fit: fitted } = await fitAlpha(context, prepared, {
     alpha: options.alpha,
@@ -157,17 +172,16 @@ async function diagonal(
     command: commandLine(options),
     onCheckpoint: async (checkpoint) => {
       const { arrays, ...state } = checkpoint;
-      await keepCheckpoint(context, checkpointFile, 'scrim-fit-checkpoint', checkpoint.step, { arrays }, state);
+      await keep(checkpoint.step, { arrays }, state);
     },
-    ...(resume ? { resume } : {}),
+    ...(resume ? { resume: resume as DiagonalFitCheckpoint } : {}),
   });
   const { gain } = fitted.parameters;
   const suppressed = `${gain.filter((value) => value === 0).length} of ${gain.length}`;
   return { files, fit: { ...fitted, released: `${suppressed} features suppressed` }, details: { steps, suppressed } };
 }
 
-async function bottleneck({ context, options, prepared, checkpointFile }: Run): Promise<Fitted> {
-  const resume = await readCheckpoint<BottleneckCheckpoint>(context, checkpointFile, 'scrim-bottleneck-checkpoint');
+async function bottleneck({ context, options, prepared, keep, resume }: Run): Promise<Fitted> {
   const steps = options.steps ?? DEFAULTS.bottleneck.steps;
   const pushSteps = Math.max(1, Math.round(steps * PUSH_SHARE));
   const settings = completeBottleneckSettings({
@@ -187,19 +201,9 @@ async function bottleneck({ context, options, prepared, checkpointFile }: Run): 
     onCheckpoint: async ({ trainer, start, ...state }) => {
       const { step, ...moments } = trainer;
       const done = step + (state.phase === 'push' ? 0 : pushSteps);
-      await keepCheckpoint(
-        context,
-        checkpointFile,
-        'scrim-bottleneck-checkpoint',
-        done,
-        { trainer: moments, start },
-        {
-          ...state,
-          trainer: { step },
-        },
-      );
+      await keep(done, { trainer: moments, start }, { ...state, trainer: { step } });
     },
-    ...(resume ? { resume } : {}),
+    ...(resume ? { resume: resume as BottleneckCheckpoint } : {}),
   });
   const { channels, encoder } = settings;
   const released = `${channels} channels released by a ${encoder} encoder`;
@@ -243,10 +247,16 @@ function commandLine(options: FitOptions): string {
 /** Groups of arrays by the field of the checkpoint they belong to; a tensor is named 'field/name'. */
 type ArrayGroups = Readonly<Record<string, Readonly<Record<string, Float32Array>>>>;
 
+/** What a fit must share with one to go on from it, besides the settings that its fitter compares. */
+interface CheckpointHeader {
+  readonly format: string;
+  readonly origin: Readonly<Record<string, string>>;
+}
+
 async function keepCheckpoint(
   context: CommandContext,
   file: string,
-  format: string,
+  { format, origin }: CheckpointHeader,
   step: number,
   groups: ArrayGroups,
   state: object,
@@ -257,20 +267,37 @@ async function keepCheckpoint(
       tensors.set(`${group}/${name}`, float32([array.length], array));
     }
   }
-  await writeFileAtomically(file, encodeSafetensors({ tensors, metadata: { format, state: JSON.stringify(state) } }));
+  const metadata = { format, ...prefixed(origin), state: JSON.stringify(state) };
+  await writeFileAtomically(file, encodeSafetensors({ tensors, metadata }));
   if (context.signal.aborted) {
     context.remark(`kept step ${step} in '${file}': the same command goes on from there`);
   }
 }
 
-async function readCheckpoint<T>(context: CommandContext, path: string, format: string): Promise<T | undefined> {
+function prefixed(origin: CheckpointHeader['origin']): Record<string, string> {
+  return Object.fromEntries(Object.entries(origin).map(([name, value]) => [`origin.${name}`, value]));
+}
+
+async function readCheckpoint(
+  context: CommandContext,
+  path: string,
+  format: string,
+  origin: CheckpointHeader['origin'],
+): Promise<object | undefined> {
   if (!existsSync(path)) return undefined;
   const { tensors, metadata } = decodeSafetensors(await readFile(path));
+  const remedy = 'remove it or name another --checkpoint';
   if (metadata.format !== format || metadata.state === undefined) {
-    throw new ScrimError(
-      'INVALID_DATA',
-      `'${path}' is no checkpoint of such a fit: remove it or name another --checkpoint`,
-    );
+    throw new ScrimError('INVALID_DATA', `'${path}' is no checkpoint of such a fit: ${remedy}`);
+  }
+  for (const [name, wanted] of Object.entries(origin)) {
+    const found = metadata[`origin.${name}`];
+    if (found !== wanted) {
+      throw new ScrimError(
+        'INVALID_ARGUMENT',
+        `the checkpoint '${path}' was made with ${name} ${found}, this fit has ${wanted}: ${remedy}`,
+      );
+    }
   }
   const state = JSON.parse(metadata.state) as Record<string, Record<string, unknown>>;
   for (const [key, value] of tensors) {
@@ -279,5 +306,14 @@ async function readCheckpoint<T>(context: CommandContext, path: string, format: 
     state[group] = { ...state[group], [key.slice(slash + 1)]: value.data };
   }
   context.remark(`going on from '${path}'`);
-  return state as T;
+  return state;
+}
+
+/** Minutes of fitting are not spent on a bundle that can't be put where it was asked for. */
+function refuseTarget({ out, force = false }: FitOptions): void {
+  if (!existsSync(out)) return;
+  if (!force) throw new ScrimError('ALREADY_EXISTS', `'${out}' exists; --force replaces a bundle`);
+  if (!existsSync(join(out, MANIFEST_PATH))) {
+    throw new ScrimError('ALREADY_EXISTS', `'${out}' exists and holds no ${MANIFEST_PATH}: it is not replaced`);
+  }
 }

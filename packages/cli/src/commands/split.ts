@@ -74,9 +74,20 @@ export async function splitPlan(
   );
   context.print('');
   context.print(
-    `${report.cuts.length} cuts of at most ${options.maxTensors} tensors, ${(report.flops / 1e9).toFixed(2)} GFLOP a run` +
+    `${report.cuts.length} cuts of at most ${options.maxTensors} tensors, ${formatFlops(report.flops)} a run` +
       (shape ? ` at [${shape.join(', ')}]` : ''),
   );
+  const uncounted = Object.entries(report.uncounted).map(([operator, nodes]) => `${operator} (${nodes})`);
+  if (uncounted.length > 0) {
+    context.print(`not counted, unknown or of symbolic size: ${uncounted.join(', ')}; --input-shape makes sizes known`);
+  }
+}
+
+/** Operations with a decimal unit, such as '1.83 GFLOP'. */
+function formatFlops(flops: number): string {
+  const [unit, size] =
+    flops >= 1e9 ? (['GFLOP', 1e9] as const) : flops >= 1e6 ? (['MFLOP', 1e6] as const) : (['kFLOP', 1e3] as const);
+  return `${(flops / size).toFixed(2)} ${unit}`;
 }
 
 function parseShape(text: string): number[] {

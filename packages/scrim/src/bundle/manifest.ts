@@ -128,6 +128,7 @@ export interface Manifest {
 
 const Sha256 = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'expected 64 hexadecimal digits'));
 const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
+const Positive = v.pipe(v.number(), v.integer(), v.minValue(1));
 const Finite = v.pipe(v.number(), v.finite());
 const Alpha = v.pipe(Finite, v.minValue(0), v.maxValue(1));
 const Name = v.pipe(v.string(), v.minLength(1), v.maxLength(256));
@@ -180,8 +181,8 @@ const DetectorSchema = v.strictObject({
   anchors: v.strictObject({
     levels: v.array(
       v.strictObject({
-        stride: Count,
-        squares: v.array(v.strictObject({ size: Count, density: v.pipe(Count, v.minValue(1), v.maxValue(64)) })),
+        stride: Positive,
+        squares: v.array(v.strictObject({ size: Count, density: v.pipe(Positive, v.maxValue(64)) })),
       }),
     ),
     dense: v.picklist(['cell', 'square']),
@@ -193,7 +194,7 @@ const DetectorSchema = v.strictObject({
   maxCandidates: Count,
   maxDetections: Count,
   clip: v.boolean(),
-  multiple: Count,
+  multiple: Positive,
   input: Name,
   outputs: v.strictObject({ offsets: Name, scores: Name }),
   cut: Name,
@@ -273,6 +274,24 @@ export function decodeManifest(bytes: Uint8Array): Manifest {
     throw ScrimError.from(error, 'INVALID_BUNDLE', 'manifest.json is no JSON');
   }
   return checkManifest(json);
+}
+
+/**
+ * Decodes what surrounds a detector's graph, as `scrim model import` writes it into an ONNX file.
+ * @throws ScrimError INVALID_MODEL naming the field.
+ */
+export function decodeDetector(text: string): ManifestDetector {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw ScrimError.from(error, 'INVALID_MODEL', 'the description of the detector is no JSON');
+  }
+  const result = v.safeParse(DetectorSchema, json);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const path = v.getDotPath(issue) ?? '(the whole)';
+  throw new ScrimError('INVALID_MODEL', `the description of the detector, field '${path}': ${issue.message}`);
 }
 
 function checkManifest(json: unknown): Manifest {

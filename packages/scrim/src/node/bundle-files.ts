@@ -8,7 +8,9 @@ import { ScrimError } from '../errors.js';
 import { createNodeCrypto } from './node-crypto.js';
 
 /**
- * Opens a bundle directory. @param expectedHash refuses any other bundle than this one.
+ * Opens a bundle directory, with every file held against its hash, whether it will be used or not; files are held
+ * against it again when they are read. `remote/` may be left out as a whole: the trusted side does not need it.
+ * @param expectedHash refuses any other bundle than this one.
  * @throws ScrimError NOT_FOUND if there is none, INVALID_BUNDLE if it was changed or is half-written.
  */
 export async function openBundle(directory: string, expectedHash?: string): Promise<Bundle> {
@@ -22,7 +24,12 @@ export async function openBundle(directory: string, expectedHash?: string): Prom
       throw ScrimError.from(error, 'INVALID_BUNDLE', `'${path}' of bundle '${directory}' can't be read`);
     }
   };
-  return loadBundle(read, createNodeCrypto(), expectedHash);
+  const bundle = await loadBundle(read, createNodeCrypto(), expectedHash);
+  const trustedOnly = !(await exists(join(directory, 'remote')));
+  for (const path of Object.keys(bundle.manifest.files)) {
+    if (!(trustedOnly && path.startsWith('remote/'))) await bundle.read(path);
+  }
+  return bundle;
 }
 
 /**

@@ -82,7 +82,7 @@ function axisMatrix(context: RuleContext, axis: number, rank: number): string | 
   if (bySizes) {
     return flat(
       context,
-      emit.op('Resize', [plane, ...noRoi(context), '', emit.vector([1, 1, size, out])], attributes),
+      emit.op('Resize', [plane, none(context), none(context), emit.vector([1, 1, size, out])], attributes),
       size,
       out,
     );
@@ -91,12 +91,12 @@ function axisMatrix(context: RuleContext, axis: number, rank: number): string | 
   const scale = scales
     ? emit.constant(floatTensor('float32', [4], [1, 1, 1, scales[position] as number]), 'scales')
     : emit.op('Concat', [ones, emit.gather(context.input(2), emit.ints([position]), 0)], { axis: 0 });
-  return flat(context, emit.op('Resize', [plane, ...noRoi(context), scale], attributes), size, out);
+  return flat(context, emit.op('Resize', [plane, none(context), scale], attributes), size, out);
 }
 
-/** Operator set 11 and 12 runtimes want an (empty) region even where none is used. */
-function noRoi({ emit }: RuleContext): [string] {
-  return emit.opset >= 13 ? [''] : [emit.constant(floatTensor('float32', [0], []), 'no_region')];
+/** An unused region or unused scales: up to operator set 12 both must be there and empty. */
+function none({ emit }: RuleContext): string {
+  return emit.opset >= 13 ? '' : emit.constant(floatTensor('float32', [0], []), 'none');
 }
 
 function flat({ emit }: RuleContext, plane: string, size: Size, out: Size): string {

@@ -58,9 +58,12 @@ export function weightGradient(
   const taps = Array.from({ length: rows.kernel }, (_, i) => i * rows.dilation);
   const classes = [...new Set(taps.map((offset) => offset % rows.stride))];
   const products = classes.map((phase) => {
-    const shifts = taps.flatMap((offset) => (offset % rows.stride === phase ? [(offset - phase) / rows.stride] : []));
+    const offsets = taps.filter((offset) => offset % rows.stride === phase);
+    // Counted from the class's first tap, which with a dilation above 1 may lie whole strides down.
+    const first = offsets[0] as number;
+    const shifts = offsets.map((offset) => (offset - first) / rows.stride);
     const left = movedDown(context, y.value, shifts, plan, axes);
-    const right = movedLeft(context, padded, phase, shifts.at(-1) as number, plan, axes);
+    const right = movedLeft(context, padded, first, shifts.at(-1) as number, plan, axes);
     const product = emit.op('MatMul', [left, emit.transpose(right, plan.merged ? [0, 2, 1] : [0, 1, 3, 2])]);
     const summed = plan.merged || batch === 1 ? product : emit.reduceSum(product, [0], false);
     if (classes.length === 1) return summed;
@@ -104,8 +107,8 @@ function after(context: RuleContext, axis: WindowAxis): Size {
 }
 
 /**
- * g with s rows of zeros above and (last − s) below, for every shift s, as one matrix with rows (m, s). The shifts are
- * evenly spaced, so the copies of g only have as many rows of zeros between them.
+ * g with s rows of zeros above and (last − s) below, for every shift s, as one matrix with rows (m, s). The shifts start
+ * at 0 and are evenly spaced, so the copies of g only have as many rows of zeros between them.
  */
 function movedDown(
   context: RuleContext,
@@ -126,11 +129,11 @@ function movedDown(
   return matrix(context, emit.op('Concat', parts, { axis: 2 }), emit.times(filters, shifts.length), space, plan);
 }
 
-/** Every s-th row of the padded x from `phase` on, moved left by every column tap, as one matrix with rows (tap, c). */
+/** Every s-th row of the padded x from row `first` on, moved left by every column tap, as one matrix with rows (tap, c). */
 function movedLeft(
   context: RuleContext,
   padded: string,
-  phase: number,
+  first: number,
   lastShift: number,
   plan: Plan,
   axes: readonly WindowAxis[],
@@ -141,7 +144,7 @@ function movedLeft(
   const space = [emit.plus(rows.out, lastShift), ...columns.map(({ out }) => out)];
   const steps = axes.map(({ stride }) => stride);
   const moved = offsetsOf(columns).map((offsets) => {
-    const starts = [phase, ...offsets];
+    const starts = [first, ...offsets];
     const ends = space.map((size, i) =>
       emit.plus(emit.times(emit.minus(size, 1), steps[i] as number), (starts[i] as number) + 1),
     );
