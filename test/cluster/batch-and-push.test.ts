@@ -273,10 +273,38 @@ describe('repo push', () => {
     mkdirSync(join(left, 'old/one/1'), { recursive: true });
     mkdirSync(join(left, 'new/one'), { recursive: true });
     writeFileSync(join(left, 'old/one/config.pbtxt'), 'old');
-    execFileSync('touch', ['-d', '2 hours ago', left]);
+    writeFileSync(join(left, 'models'), 'one\n');
     await push(repository(['two'], 10, 1));
     expect(readFileSync(join(root, 'one/config.pbtxt'), 'utf8')).toBe('old');
     expect(existsSync(left)).toBe(false);
+  });
+
+  it('leaves a push alone that still runs, and sweeps up after one whose pod was killed', async () => {
+    await createVolume(client, { namespace, pvcName: 'repo', size: '1Gi' });
+    const root = await storage.directoryOf(namespace, 'repo');
+    const pod = (name: string): object => ({
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name },
+      spec: { containers: [{ name: 'push', image: 'busybox' }] },
+    });
+    const path = `/api/v1/namespaces/${namespace}/pods`;
+    await plane.api.send('POST', path, pod('scrim-repo-push-0001'));
+    await eventually(20_000, async () =>
+      expect((await plane.api.get(`${path}/scrim-repo-push-0001`)).status.phase).toBe('Running'),
+    );
+    for (const id of ['0001', '0002']) mkdirSync(join(root, `.scrim-push-${id}/new/one`), { recursive: true });
+    await push(repository(['two'], 10, 1));
+    expect(readdirSync(root).sort()).toEqual(['.scrim-push-0001', 'two']);
+    await plane.api.send('DELETE', `${path}/scrim-repo-push-0001`);
+    await eventually(20_000, async () => expect(await pods()).toEqual([]));
+    const remarks: string[] = [];
+    const onProgress = (event: { type: string; message?: string }): void => {
+      if (event.type === 'warning') remarks.push(event.message ?? '');
+    };
+    await push(repository(['three'], 10, 1), { onProgress });
+    expect(readdirSync(root).sort()).toEqual(['three', 'two']);
+    expect(remarks).toEqual([expect.stringContaining('.scrim-push-0001')]);
   });
 
   it('ends with the reason: no volume, an image that cannot be pulled, no right to run commands, bad paths', async () => {

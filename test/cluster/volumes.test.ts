@@ -9,6 +9,7 @@ import {
   type DataopsEvent,
   deleteVolume,
   deleteVolumeSnapshot,
+  KubeClient,
   listVolumeSnapshots,
   listVolumes,
   restoreVolumeSnapshot,
@@ -334,7 +335,6 @@ describe('restore', () => {
         return response;
       },
     };
-    const { KubeClient } = await import('../../packages/dataops/src/index.js');
     const killed = restoreVolumeSnapshot(new KubeClient(dying), {
       namespace,
       snapshotName: 'good',
@@ -347,6 +347,22 @@ describe('restore', () => {
     expect(await restore()).toMatchObject({ method: 'swap' });
     expect(await content('data')).toBe('first');
     expect((await cluster.api.get(claims('data'))).metadata.labels).toEqual({ team: 'vision' });
+  });
+
+  it('keeps both volumes where a pod holds the claim that is to go, and finishes once it is free', async () => {
+    const path = claims('data');
+    const claim = await cluster.api.get(path);
+    const finalizers = [...claim.metadata.finalizers, 'test.scrim.dev/hold'];
+    await cluster.api.patch(path, { metadata: { finalizers } });
+    await expect(restore({ timeoutMs: 4_000 })).rejects.toThrow(
+      /could not be undone: binding 'data' to its old volume/,
+    );
+    const volume = await cluster.api.get(`/api/v1/persistentvolumes/${oldVolume}`);
+    expect(volume.spec.persistentVolumeReclaimPolicy).toBe('Retain');
+    await cluster.api.patch(path, { metadata: { finalizers: [] } });
+    await eventually(10_000, async () => expect(await cluster.api.find(path)).toBeUndefined());
+    expect(await restore()).toMatchObject({ method: 'swap' });
+    expect(await content('data')).toBe('first');
   });
 
   it('restores in place where Trident offers it, and reports its refusal', async () => {
@@ -373,6 +389,24 @@ describe('restore', () => {
     await write('trident', 'third');
     await expect(restore({ snapshotName: 'mark' })).rejects.toThrow(/snapshot is not the latest/);
     expect(await content('trident')).toBe('third');
+
+    // ONTAP would delete the newer snapshot, so Trident refuses an older one: that goes by a new volume.
+    await write('trident', 'between');
+    await createVolumeSnapshot(cluster.client, { namespace, pvcName: 'trident', snapshotName: 'newer' });
+    await expect(restore({ snapshotName: 'mark', method: 'in-place' })).rejects.toThrow(/'newer' is newer than 'mark'/);
+    const { connection } = cluster.client;
+    const sent: string[] = [];
+    const watched = new KubeClient({
+      ...connection,
+      send: (request) => {
+        if (request.path.includes('/persistentvolumeclaims/trident-restore-')) sent.push(JSON.stringify(request.body));
+        return connection.send(request);
+      },
+    });
+    const byName = { namespace, snapshotName: 'mark', timeoutMs: 15_000 };
+    expect(await restoreVolumeSnapshot(watched, byName)).toEqual({ pvcName: 'trident', method: 'swap' });
+    expect(await content('trident')).toBe('first');
+    expect(sent.join()).toContain('"trident.netapp.io/splitOnClone":"true"');
     await cluster.storage.removeTridentRestore();
   });
 });

@@ -60,6 +60,7 @@ export const COMMAND_RULES: Readonly<Record<string, readonly AccessRule[]>> = {
   'restore-volume-snapshot': [
     claims(`${MAKE_AND_WAIT} delete`),
     snapshots('get'),
+    snapshots('list', 'optional'),
     events,
     rule('', 'pods', 'list'),
     volumes('get list watch patch'),
@@ -117,6 +118,7 @@ export const COMMAND_RULES: Readonly<Record<string, readonly AccessRule[]>> = {
   'restore-jupyterlab-snapshot': [
     claims(`${MAKE_AND_WAIT} delete`),
     snapshots('get'),
+    snapshots('list', 'optional'),
     events,
     pods,
     deployments('get list watch'),

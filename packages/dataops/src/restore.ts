@@ -5,7 +5,8 @@
  * keep both volumes (reclaim policy Retain); remove both claims; make the claim again, with the labels, class and
  * access modes it had, bound to the new volume; only then let the old volume go. A journal on the new volume lets an
  * interrupted restore be finished by running it again; a failing one binds the claim to its old volume again.
- * Where NetApp Trident offers TridentActionSnapshotRestore, the volume is put back in place instead.
+ * Where NetApp Trident offers TridentActionSnapshotRestore, the volume is put back in place instead; Trident does that
+ * with a volume's newest snapshot alone, for ONTAP would delete the newer ones.
  */
 import type { V1PersistentVolumeClaim } from '@kubernetes/client-node';
 import { ScrimError } from 'scrim';
@@ -21,6 +22,8 @@ const RESTORE_LABEL = 'scrim.dev/restore';
 const JOURNAL_ANNOTATION = 'scrim.dev/restore-journal';
 const POLICY_ANNOTATION = 'scrim.dev/reclaim-policy';
 const TRIDENT_DRIVER = 'csi.trident.netapp.io';
+/** Has Trident copy the blocks a clone shares with its origin: else the old volume could not go after the swap. */
+const TRIDENT_SPLIT = { 'trident.netapp.io/splitOnClone': 'true' };
 
 /** Arguments of {@link restoreVolumeSnapshot}. */
 export interface RestoreVolumeSnapshotOptions extends OperationOptions {
@@ -104,9 +107,10 @@ export async function restoreInto(
   }
   const old = await client.find('PersistentVolumeClaim', namespace, name, signal);
   const oldVolume = old?.spec?.volumeName;
-  const inPlace = method !== 'swap' && oldVolume !== undefined && (await canRestoreInPlace(operation, oldVolume));
+  const hindrance = method === 'swap' ? '' : await inPlaceHindrance(operation, name, oldVolume, snapshotName);
+  const inPlace = method !== 'swap' && hindrance === undefined;
   if (method === 'in-place' && !inPlace) {
-    throw new ScrimError('UNSUPPORTED', `the volume of '${name}' can't be restored in place: it is not Trident's`);
+    throw new ScrimError('UNSUPPORTED', `the volume of '${name}' can't be restored in place: ${hindrance}`);
   }
   if (operation.dryRun !== undefined) return { pvcName: name, method: inPlace ? 'in-place' : 'swap' };
   if (inPlace) {
@@ -115,7 +119,8 @@ export async function restoreInto(
     return { pvcName: name, method: 'in-place' };
   }
   const claim = claimSpecOf(name, old, size, snapshotName);
-  const newVolume = await operation.silently(() => provision(operation, claim, snapshotName));
+  const splits = oldVolume !== undefined && (await isTridents(operation, oldVolume));
+  const newVolume = await operation.silently(() => provision(operation, claim, snapshotName, splits));
   await quiesce(name);
   return swap(
     operation,
@@ -163,7 +168,7 @@ function claimSpecOf(
 }
 
 /** Makes the new volume under an interim claim; an interrupted run's is taken over. Returns the volume's name. */
-async function provision(operation: Operation, claim: ClaimSpec, snapshot: string): Promise<string> {
+async function provision(operation: Operation, claim: ClaimSpec, snapshot: string, split: boolean): Promise<string> {
   const interim = interimName(claim.name, snapshot);
   const labels = {
     'created-by': 'ntap-dsutil',
@@ -171,7 +176,8 @@ async function provision(operation: Operation, claim: ClaimSpec, snapshot: strin
     [RESTORE_LABEL]: labelValue(claim.name),
   };
   const { annotations: _annotations, ...plain } = claim;
-  const { object } = await operation.create(claimManifest({ ...plain, name: interim, labels }), {
+  const interimClaim = { ...plain, name: interim, labels, ...(split ? { annotations: TRIDENT_SPLIT } : {}) };
+  const { object } = await operation.create(claimManifest(interimClaim), {
     adopt: requestDigest('restore', { claim: claim.name, snapshot }),
   });
   const outcome = await waitForClaim(operation, interim, object.metadata?.uid ?? '');
@@ -290,6 +296,10 @@ async function bindBack(failed: Operation, journal: Journal, signal: AbortSignal
   const operation = new Operation(client, { namespace }, signal);
   const options = { fieldManager: operation.fieldManager, signal };
   const present = await client.find('PersistentVolumeClaim', namespace, claim.name, signal);
+  if (present?.metadata?.deletionTimestamp !== undefined) {
+    // A pod came and holds it. It will go, so both volumes are kept, and the journal with which to finish.
+    throw new ScrimError('UNAVAILABLE', `PersistentVolumeClaim '${claim.name}' is being deleted`);
+  }
   if (oldVolume !== undefined) {
     if (present?.spec?.volumeName !== oldVolume) {
       if (present !== undefined) await operation.remove('PersistentVolumeClaim', claim.name);
@@ -320,11 +330,28 @@ async function findJournal(operation: Operation, claim: string): Promise<Journal
   }
 }
 
-async function canRestoreInPlace(operation: Operation, volume: string): Promise<boolean> {
-  const { client, signal } = operation;
-  if (!(await client.serves('TridentActionSnapshotRestore', signal))) return false;
+async function isTridents({ client, signal }: Operation, volume: string): Promise<boolean> {
   const { spec } = await client.get('PersistentVolume', '', volume, signal);
   return spec?.csi?.driver === TRIDENT_DRIVER;
+}
+
+/** Why the volume can't be put back in place, if so. */
+async function inPlaceHindrance(
+  operation: Operation,
+  claim: string,
+  volume: string | undefined,
+  snapshot: string,
+): Promise<string | undefined> {
+  const { client, namespace, signal } = operation;
+  if (volume === undefined) return 'it is gone';
+  if (!(await client.serves('TridentActionSnapshotRestore', signal))) return 'the cluster has no Trident that could';
+  if (!(await isTridents(operation, volume))) return "it is not Trident's";
+  const { items } = await client.list('VolumeSnapshot', { namespace }, signal);
+  const of = items.filter((item) => item.spec.source.persistentVolumeClaimName === claim);
+  const time = (item: (typeof of)[number] | undefined): number => Date.parse(item?.status?.creationTime ?? '');
+  const chosen = time(of.find(({ metadata }) => metadata?.name === snapshot));
+  const newer = of.find((item) => time(item) > chosen);
+  return newer === undefined ? undefined : `VolumeSnapshot '${newer.metadata?.name}' is newer than '${snapshot}'`;
 }
 
 async function restoreInPlace(operation: Operation, claim: string, snapshot: string): Promise<void> {
