@@ -23,6 +23,7 @@ import {
   deleteInferenceService,
   KubeClient,
   listInferenceServices,
+  type Manifest,
   type PodLogLine,
   pushRepository,
   type RunBatchInferenceOptions,
@@ -208,6 +209,7 @@ describe('run batch-inference', () => {
       settings({ dryRun: 'client', shards: 2, jobName: 'dry' }),
     );
     expect(dry.manifests?.map(({ metadata }) => metadata.name)).toEqual(['dry', 'dry-merge']);
+    expect(dry.manifests?.map((each) => (each as Manifest<'Job'>).spec?.suspend)).toEqual([undefined, true]);
     const server = await runBatchInference(client, settings({ dryRun: 'server', shards: 2, jobName: 'dry' }));
     expect(server.jobs).toEqual(['dry-0', 'dry-1', 'dry-merge']);
     expect((await plane.api.get(`/apis/batch/v1/namespaces/${namespace}/jobs`)).items).toEqual([]);

@@ -34,20 +34,29 @@ export async function askPassword(question: string, again: string, signal: Abort
   }
 }
 
-/** Asks for something that is not shown while it is typed. */
+/** Asks for something that is not shown while it is typed. @throws INVALID_ARGUMENT where input ends instead */
 export async function hidden(question: string, signal: AbortSignal): Promise<string> {
   process.stdout.write(question);
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
   const reader = createInterface({ input: process.stdin, output: nowhere, terminal: true });
+  // The terminal is in raw mode meanwhile: Ctrl-C arrives as a character.
+  reader.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
   try {
-    return await reader.question('', { signal });
+    return await new Promise((resolve, reject) => {
+      reader.once('close', () => reject(new ScrimError('INVALID_ARGUMENT', 'the input ended without an answer')));
+      reader.question('', { signal }).then(resolve, reject);
+    });
   } finally {
     reader.close();
     process.stdout.write('\n');
   }
 }
 
-/** Warns and asks whether to go on; anything but yes or no is asked again, no answer is no. */
+/**
+ * Warns and asks whether to go on; anything but yes or no is asked again.
+ *
+ * @throws INVALID_ARGUMENT where input ends without an answer, CANCELLED; nothing was done then
+ */
 export async function confirm(warning: string, signal: AbortSignal): Promise<boolean> {
   process.stdout.write(`${warning}\n`);
   const reader = createInterface({ input: process.stdin, terminal: false });
@@ -58,8 +67,12 @@ export async function confirm(warning: string, signal: AbortSignal): Promise<boo
     for (;;) {
       process.stdout.write('Are you sure that you want to proceed? (yes/no): ');
       const { value, done } = await answers.next();
-      if (!process.stdin.isTTY) process.stdout.write('\n');
-      const answer = done ? 'no' : String(value).trim().toLowerCase();
+      if (!process.stdin.isTTY || done) process.stdout.write('\n');
+      if (signal.aborted) throw new ScrimError('CANCELLED', 'interrupted: nothing was done');
+      if (done) {
+        throw new ScrimError('INVALID_ARGUMENT', 'the input ended without an answer, nothing was done: give --force');
+      }
+      const answer = String(value).trim().toLowerCase();
       if (answer === 'yes') return true;
       if (answer === 'no') return false;
       process.stdout.write("Invalid value. Must enter 'yes' or 'no'.\n");

@@ -142,6 +142,29 @@ export function duration(text: string): number {
   return value;
 }
 
+/** A flag's number; undefined where it was not given. @throws INVALID_ARGUMENT */
+export function numberOf(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  if (Number.isNaN(value)) throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected a number`);
+  return value;
+}
+
+/** NAME=VALUE flags as a record; undefined where none was given. `expected` says what they look like. @throws INVALID_ARGUMENT */
+export function pairsOf(
+  flag: string,
+  texts: readonly string[] | undefined,
+  expected: string,
+): Readonly<Record<string, string>> | undefined {
+  if (texts === undefined) return undefined;
+  const pairs = texts.map((text) => {
+    const at = text.indexOf('=');
+    if (at < 1) throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected ${expected}`);
+    return [text.slice(0, at), text.slice(at + 1)];
+  });
+  return Object.fromEntries(pairs);
+}
+
 /** A flag that is given again and again, collected. */
 export function collect(value: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), value];

@@ -5,7 +5,7 @@ import { ScrimError } from 'scrim';
 import type { CommandContext } from '../context.js';
 import { confirm } from './ask.js';
 import { type ContainerFlags, containerFlags, resourcesOf } from './container-flags.js';
-import { duration, given, inSession, type SharedFlags, shared } from './session.js';
+import { duration, given, inSession, numberOf, type SharedFlags, shared } from './session.js';
 import type { Verbs } from './verbs.js';
 
 /** Adds the commands. */
@@ -54,8 +54,9 @@ function createServer(create: Command, context: CommandContext): void {
     inSession(context, flags, async ({ dataops, client, operation, made, say }) => {
       const { serverName, modelRepoPvcName, image, loadBalancer } = flags;
       const autoscale = autoscaleOf(flags);
-      const replicas = flags.replicas === undefined ? undefined : Number(flags.replicas);
+      const replicas = numberOf('--replicas', flags.replicas);
       if (flags.target === 'kserve') {
+        refuseWithKServe(flags);
         const service = await dataops.createInferenceService(client, {
           ...operation,
           serverName,
@@ -94,6 +95,16 @@ function createServer(create: Command, context: CommandContext): void {
       }
       made(result);
     }),
+  );
+}
+
+/** Reachability and scaling are KServe's own business. @throws INVALID_ARGUMENT for flags that would be without effect */
+function refuseWithKServe({ queueTime, loadBalancer }: CreateFlags): void {
+  const flag = queueTime === undefined ? (loadBalancer ? '--load-balancer' : undefined) : '--queue-time';
+  if (flag === undefined) return;
+  throw new ScrimError(
+    'INVALID_ARGUMENT',
+    `${flag} has no effect with --target kserve: KServe goes by its own settings`,
   );
 }
 
