@@ -323,37 +323,82 @@ describe('repo push', () => {
   });
 });
 
-describe('least rights', () => {
-  const role = 'scrim-least';
-  const send = (kind: string, body: Json): Promise<void> =>
+const ROLE = 'scrim-least';
+
+/** Gives the limited user exactly `rules` and waits until the API server goes by them. */
+async function grant(rules: readonly AccessRule[], all: readonly AccessRule[]): Promise<void> {
+  await plane.api.patch(`/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}/roles/${ROLE}`, {
+    rules: rules
+      .filter(({ verbs }) => verbs.length > 0)
+      .map(({ group, resource, verbs }) => ({ apiGroups: [group], resources: [resource], verbs })),
+  });
+  for (const { group, resource, verbs } of all) {
+    for (const verb of verbs) {
+      const [plain, subresource = ''] = resource.split('/');
+      const granted = rules.some(
+        (rule) => rule.group === group && rule.resource === resource && rule.verbs.includes(verb),
+      );
+      await eventually(10_000, async () => {
+        const { status } = await plane.api.send('POST', '/apis/authorization.k8s.io/v1/subjectaccessreviews', {
+          apiVersion: 'authorization.k8s.io/v1',
+          kind: 'SubjectAccessReview',
+          spec: { user: 'limited', resourceAttributes: { namespace, group, resource: plain, subresource, verb } },
+        });
+        if (status.allowed !== granted) throw new Error('the rules are not in force yet');
+      });
+    }
+  }
+}
+
+/** With its rights the command works, without any one of them it is refused. `prepare` is done as administrator. */
+async function holdsItsRights(
+  command: string,
+  run: (limited: KubeClient, name: string) => Promise<unknown>,
+  prepare: (name: string) => Promise<unknown> = async () => undefined,
+): Promise<void> {
+  const ensure = (kind: string, body: Json): Promise<void> =>
     plane.api.ensure(`/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}/${kind}`, {
       apiVersion: 'rbac.authorization.k8s.io/v1',
       ...body,
     });
-  const grant = async (rules: readonly AccessRule[], all: readonly AccessRule[]): Promise<void> => {
-    await plane.api.patch(`/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}/roles/${role}`, {
-      rules: rules
-        .filter(({ verbs }) => verbs.length > 0)
-        .map(({ group, resource, verbs }) => ({ apiGroups: [group], resources: [resource], verbs })),
-    });
-    for (const { group, resource, verbs } of all) {
-      for (const verb of verbs) {
-        const [plain, subresource = ''] = resource.split('/');
-        const granted = rules.some(
-          (rule) => rule.group === group && rule.resource === resource && rule.verbs.includes(verb),
+  await ensure('roles', { kind: 'Role', metadata: { name: ROLE }, rules: [] });
+  await ensure('rolebindings', {
+    kind: 'RoleBinding',
+    metadata: { name: ROLE },
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: ROLE },
+    subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: 'limited' }],
+  });
+  const limited = new KubeClient(connect({ kubeconfig: plane.kubeconfig('limited') }));
+  let attempts = 0;
+  const attempt = async (rules: readonly AccessRule[]): Promise<unknown> => {
+    const name = `least-${attempts++}`;
+    await prepare(name);
+    await grant(rules, all);
+    return run(limited, name);
+  };
+  const all = COMMAND_RULES[command] ?? [];
+  expect(all.length).toBeGreaterThan(0);
+  const needed = all.filter(({ use }) => use === undefined);
+  try {
+    await attempt(needed);
+    for (const rule of needed) {
+      for (const verb of rule.verbs) {
+        // 'watch' may not be reached; 'create' on pods/exec is asked for by Kubernetes 1.35 and later alone.
+        if (verb === 'watch' || (rule.resource === 'pods/exec' && verb === 'create')) continue;
+        const less = needed.map((each) =>
+          each === rule ? { ...each, verbs: each.verbs.filter((other) => other !== verb) } : each,
         );
-        await eventually(10_000, async () => {
-          const { status } = await plane.api.send('POST', '/apis/authorization.k8s.io/v1/subjectaccessreviews', {
-            apiVersion: 'authorization.k8s.io/v1',
-            kind: 'SubjectAccessReview',
-            spec: { user: 'limited', resourceAttributes: { namespace, group, resource: plain, subresource, verb } },
-          });
-          if (status.allowed !== granted) throw new Error('the rules are not in force yet');
+        await expect(attempt(less), `without ${verb} ${rule.resource}`).rejects.toMatchObject({
+          code: 'PERMISSION_DENIED',
         });
       }
     }
-  };
+  } finally {
+    limited.connection.close();
+  }
+}
 
+describe('least rights', () => {
   it.each<[string, (limited: KubeClient, name: string) => Promise<unknown>]>([
     ['run-batch-inference', (limited, jobName) => runBatchInference(limited, settings({ jobName, shards: 1 }))],
     [
@@ -365,38 +410,37 @@ describe('least rights', () => {
     ],
   ])('%s works with its rights and is refused without any one of them', async (command, run) => {
     await volumeWithPhotos('inference-data');
-    await send('roles', { kind: 'Role', metadata: { name: role }, rules: [] });
-    await send('rolebindings', {
-      kind: 'RoleBinding',
-      metadata: { name: role },
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: role },
-      subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: 'limited' }],
-    });
-    const limited = new KubeClient(connect({ kubeconfig: plane.kubeconfig('limited') }));
-    try {
-      const all = COMMAND_RULES[command] ?? [];
-      const needed = all.filter(({ use }) => use === undefined);
-      let attempt = 0;
-      await grant(needed, all);
-      await run(limited, `least-${attempt++}`);
-      for (const rule of needed) {
-        for (const verb of rule.verbs) {
-          // 'watch' may not be reached; 'create' on pods/exec is asked for by Kubernetes 1.35 and later alone.
-          if (verb === 'watch' || (rule.resource === 'pods/exec' && verb === 'create')) continue;
-          const less = needed.map((each) =>
-            each === rule ? { ...each, verbs: each.verbs.filter((other) => other !== verb) } : each,
-          );
-          await grant(less, all);
-          await expect(run(limited, `least-${attempt++}`), `without ${verb} ${rule.resource}`).rejects.toMatchObject({
-            code: 'PERMISSION_DENIED',
-          });
-        }
-      }
-    } finally {
-      limited.connection.close();
-    }
+    await holdsItsRights(command, run);
   });
 });
+
+const inferenceServices = (): string => `/apis/serving.kserve.io/v1beta1/namespaces/${namespace}/inferenceservices`;
+
+/** Installs KServe's custom resource, without a controller. */
+async function installKServe(): Promise<void> {
+  const group = 'serving.kserve.io';
+  const open = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
+  await plane.api.ensure('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', {
+    apiVersion: 'apiextensions.k8s.io/v1',
+    kind: 'CustomResourceDefinition',
+    metadata: { name: `inferenceservices.${group}` },
+    spec: {
+      group,
+      scope: 'Namespaced',
+      names: { kind: 'InferenceService', plural: 'inferenceservices', singular: 'inferenceservice' },
+      versions: [
+        {
+          name: 'v1beta1',
+          served: true,
+          storage: true,
+          subresources: { status: {} },
+          schema: { openAPIV3Schema: { type: 'object', properties: { spec: open, status: open } } },
+        },
+      ],
+    },
+  });
+  await eventually(20_000, () => plane.api.get(inferenceServices()));
+}
 
 describe('Triton beyond a Deployment', () => {
   it('says that autoscaling and KServe need what this cluster lacks, before it makes anything', async () => {
@@ -409,29 +453,8 @@ describe('Triton beyond a Deployment', () => {
   });
 
   it('runs a server through KServe (its custom resource is real, its controller is this test)', async () => {
-    const group = 'serving.kserve.io';
-    const open = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
-    await plane.api.ensure('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', {
-      apiVersion: 'apiextensions.k8s.io/v1',
-      kind: 'CustomResourceDefinition',
-      metadata: { name: `inferenceservices.${group}` },
-      spec: {
-        group,
-        scope: 'Namespaced',
-        names: { kind: 'InferenceService', plural: 'inferenceservices', singular: 'inferenceservice' },
-        versions: [
-          {
-            name: 'v1beta1',
-            served: true,
-            storage: true,
-            subresources: { status: {} },
-            schema: { openAPIV3Schema: { type: 'object', properties: { spec: open, status: open } } },
-          },
-        ],
-      },
-    });
-    const path = `/apis/${group}/v1beta1/namespaces/${namespace}/inferenceservices`;
-    await eventually(20_000, () => plane.api.get(path));
+    await installKServe();
+    const path = inferenceServices();
     await createVolume(client, { namespace, pvcName: 'repo', size: '1Gi' });
     const server = { namespace, serverName: 'faces', modelRepoPvcName: 'repo', timeoutMs: 30_000 };
     const making = createInferenceService(client, { ...server, minReplicas: 1, maxReplicas: 3 });
@@ -452,5 +475,39 @@ describe('Triton beyond a Deployment', () => {
     const slow = createInferenceService(client, { ...server, timeoutMs: 2_000 });
     await expect(slow).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
     expect(await listInferenceServices(client, { namespace })).toEqual([]);
+  });
+
+  it('works with the rights for KServe, and is refused without any one of them', { timeout: 240_000 }, async () => {
+    await installKServe();
+    await createVolume(client, { namespace, pvcName: 'repo', size: '1Gi' });
+    const server = (serverName: string) => ({ namespace, serverName, modelRepoPvcName: 'repo', timeoutMs: 20_000 });
+    const ready = { status: { conditions: [{ type: 'Ready', status: 'True' }] } };
+    let over = false;
+    const controller = (async () => {
+      while (!over) {
+        for (const { metadata, status } of (await plane.api.get(inferenceServices())).items) {
+          if (status === undefined) await plane.api.patch(`${inferenceServices()}/${metadata.name}/status`, ready);
+        }
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    })();
+    try {
+      const make = (name: string) => createInferenceService(client, server(name));
+      await holdsItsRights('create-inference-service', (limited, name) =>
+        createInferenceService(limited, server(name)),
+      );
+      await holdsItsRights('list-inference-services', (limited) => listInferenceServices(limited, { namespace }));
+      const remove = (limited: KubeClient, serverName: string) =>
+        deleteInferenceService(limited, { namespace, serverName, timeoutMs: 20_000 });
+      // Under names of its own: what the first command had made is still there.
+      await holdsItsRights(
+        'delete-inference-service',
+        (limited, name) => remove(limited, `d-${name}`),
+        (name) => make(`d-${name}`),
+      );
+    } finally {
+      over = true;
+      await controller;
+    }
   });
 });

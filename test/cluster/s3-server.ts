@@ -36,7 +36,9 @@ export async function startS3Server(bucket: string): Promise<S3Server> {
   const port = await freePort();
   const accessKey = 'test-access';
   const secretKey = `s/${randomBytes(12).toString('base64')}`;
-  const address = ['--port', `127.0.0.1:${port}`, '--cert', 'cert.pem', '--key', 'key.pem'];
+  // Its paths are absolute: the server changes to the folder of its objects before it reads them.
+  const pair = ['--cert', join(folder, 'cert.pem'), '--key', join(folder, 'key.pem')];
+  const address = ['--port', `127.0.0.1:${port}`, ...pair];
   const server = spawn(join(tools, 'versitygw'), [...address, '--quiet', 'posix', 'data'], {
     cwd: folder,
     env: { ...process.env, ROOT_ACCESS_KEY: accessKey, ROOT_SECRET_KEY: secretKey },
