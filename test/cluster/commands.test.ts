@@ -170,6 +170,9 @@ describe("TR-4928's commands print its lines", () => {
     expect(clone.slice(1, 4).map((line) => line.split(' ')[0])).toEqual(['Creating', 'VolumeSnapshot', 'Snapshot']);
     expect(clone[4]).toMatch(/^Creating new PersistentVolumeClaim \(PVC\) 'copy' from VolumeSnapshot/);
     expect(clone.slice(5)).toEqual([...volumeLines('copy'), 'Volume successfully cloned.']);
+    expect((await scrim('restore volume-snapshot -s mark --dry-run=server')).stdout).toEqual([
+      "PersistentVolumeClaim 'data' would be restored by a new volume (dry run of the server).",
+    ]);
     expect((await scrim('restore volume-snapshot -s mark -f')).stdout).toEqual([
       `Restoring VolumeSnapshot 'mark' for PersistentVolumeClaim 'data' in namespace '${namespace}'.`,
       'VolumeSnapshot successfully restored.',
@@ -304,6 +307,8 @@ describe('beyond the document', () => {
     const asked = await scrim('delete volume -p data', { input: 'maybe\nno\n' });
     expect(asked.stdout).toContain('Warning: All data associated with the volume will be permanently deleted.');
     expect(asked.stdout).toContain("Invalid value. Must enter 'yes' or 'no'.");
+    const dry = await scrim('delete volume -p data --dry-run=server');
+    expect(dry.stdout).toEqual(["PersistentVolumeClaim 'data' would be deleted (dry run of the server)."]);
     const unanswered = await scrim('delete volume -p data');
     expect(unanswered.code).toBe(2);
     expect(unanswered.stderr.join()).toMatch(/without an answer, nothing was done: give --force/);

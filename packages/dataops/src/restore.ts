@@ -102,6 +102,7 @@ export async function restoreInto(
         { details: { reason: 'UnfinishedRestore' } },
       );
     }
+    if (operation.dryRun !== undefined) return { pvcName: name, method: 'swap' };
     await quiesce(name);
     return swap(operation, unfinished, keep);
   }

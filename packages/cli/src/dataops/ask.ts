@@ -2,6 +2,7 @@
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
 import { ScrimError } from 'scrim';
+import type { CommandContext } from '../context.js';
 
 /** Reads standard input to its end; for --password-stdin and its like. */
 export async function readStdin(): Promise<string> {
@@ -52,12 +53,21 @@ export async function hidden(question: string, signal: AbortSignal): Promise<str
   }
 }
 
+/** Whether to go on: by --force, in a dry run, or because a person said so. @throws as {@link confirm} */
+export async function agreed(
+  { force, dryRun }: { readonly force?: boolean; readonly dryRun?: string },
+  warning: string,
+  context: CommandContext,
+): Promise<boolean> {
+  return force === true || dryRun !== undefined || confirm(warning, context.signal);
+}
+
 /**
  * Warns and asks whether to go on; anything but yes or no is asked again.
  *
  * @throws INVALID_ARGUMENT where input ends without an answer, CANCELLED; nothing was done then
  */
-export async function confirm(warning: string, signal: AbortSignal): Promise<boolean> {
+async function confirm(warning: string, signal: AbortSignal): Promise<boolean> {
   process.stdout.write(`${warning}\n`);
   const reader = createInterface({ input: process.stdin, terminal: false });
   const answers = reader[Symbol.asyncIterator]();

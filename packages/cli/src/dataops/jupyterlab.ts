@@ -3,7 +3,7 @@ import type { CloneJupyterLabOptions, ExtraMount, WorkspaceSettings } from '@scr
 import type { Command } from 'commander';
 import { ScrimError } from 'scrim';
 import type { CommandContext } from '../context.js';
-import { askPassword, confirm, secretFromStdin } from './ask.js';
+import { agreed, askPassword, secretFromStdin } from './ask.js';
 import { type ContainerFlags, containerFlags, resourcesOf } from './container-flags.js';
 import { lineOf } from './lines.js';
 import { collect, given, inSession, pairsOf, type SharedFlags, shared } from './session.js';
@@ -159,7 +159,10 @@ interface DeleteFlags extends SharedFlags {
 }
 
 function deleteWorkspace(remove: Command, context: CommandContext): void {
-  shared(remove.command('jupyterlab').aliases(ALIASES).description('delete a workspace with its volume and snapshots'))
+  shared(
+    remove.command('jupyterlab').aliases(ALIASES).description('delete a workspace with its volume and snapshots'),
+    { dryRun: 'server' },
+  )
     .requiredOption('-w, --workspace-name <name>', 'workspace to delete')
     .option('-f, --force', 'do not ask')
     .option('-s, --preserve-snapshots', 'keep the snapshots')
@@ -169,7 +172,7 @@ function deleteWorkspace(remove: Command, context: CommandContext): void {
         flags,
         async ({ dataops, client, operation, say }) => {
           const warning = 'Warning: All data associated with the workspace will be permanently deleted.';
-          if (!flags.force && !(await confirm(warning, context.signal))) return;
+          if (!(await agreed(flags, warning, context))) return;
           const { workspaceName, preserveSnapshots = false, namespace } = flags;
           say(`Deleting workspace '${workspaceName}' in namespace '${namespace}'.`);
           await dataops.deleteJupyterLab(client, { ...operation, workspaceName, preserveSnapshots });

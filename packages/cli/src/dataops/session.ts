@@ -38,10 +38,13 @@ export interface Session {
   made(result: { readonly manifests?: readonly Manifest[] }): void;
 }
 
-/** Adds the flags every command has. `shortOutput` is false where -o means something else. */
+/**
+ * Adds the flags every command has. `shortOutput` is false where -o means something else; `dryRun` is 'server' where what
+ * would be done depends on what is there.
+ */
 export function shared(
   command: Command,
-  { shortOutput = true, dryRun = false }: { readonly shortOutput?: boolean; readonly dryRun?: boolean } = {},
+  { shortOutput = true, dryRun = false }: { readonly shortOutput?: boolean; readonly dryRun?: boolean | 'server' } = {},
 ): Command {
   command
     .option('-n, --namespace <name>', 'Kubernetes namespace', 'default')
@@ -59,7 +62,11 @@ export function shared(
         'table',
       ]),
     );
-  if (dryRun) {
+  if (dryRun === 'server') {
+    command.addOption(
+      new Option('--dry-run <where>', "'server': have the server check it, and change nothing").choices(['server']),
+    );
+  } else if (dryRun) {
     command.addOption(
       new Option('--dry-run <where>', "'client': only write the objects; 'server': have the server check them").choices(
         ['client', 'server'],
@@ -93,6 +100,8 @@ export async function inSession(
       else if (flags.dryRun === undefined) {
         const text = line(event);
         if (text !== undefined) say(text);
+      } else if (event.type === 'deleting') {
+        say(`${event.kind} '${event.name}' would be deleted (dry run of the ${flags.dryRun}).`);
       }
     },
     ...(flags.timeout === undefined ? {} : { timeoutMs: flags.timeout }),

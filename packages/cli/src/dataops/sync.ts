@@ -67,7 +67,9 @@ export function registerSync(program: Command, verbs: Verbs, context: CommandCon
         });
       }),
   );
-  shared(verbs.delete.command('sync').description('delete a scheduled synchronisation; the data stays'))
+  shared(verbs.delete.command('sync').description('delete a scheduled synchronisation; the data stays'), {
+    dryRun: 'server',
+  })
     .requiredOption('--name <name>', 'CronJob to delete')
     .action((flags: SharedFlags & { readonly name: string }) =>
       inSession(context, flags, async ({ dataops, client, operation, say }) => {

@@ -3,7 +3,7 @@ import type { CreateTritonServerOptions, TritonAutoscale, TritonEndpoints } from
 import { type Command, Option } from 'commander';
 import { ScrimError } from 'scrim';
 import type { CommandContext } from '../context.js';
-import { confirm } from './ask.js';
+import { agreed } from './ask.js';
 import { type ContainerFlags, containerFlags, resourcesOf } from './container-flags.js';
 import { duration, given, inSession, numberOf, type SharedFlags, shared } from './session.js';
 import type { Verbs } from './verbs.js';
@@ -124,7 +124,9 @@ function autoscaleOf({ autoscale, queueTime }: CreateFlags): TritonAutoscale | u
 
 function deleteServer(remove: Command, context: CommandContext): void {
   targetFlag(
-    shared(remove.command('triton-server').aliases(['triton']).description('delete a server; its models stay')),
+    shared(remove.command('triton-server').aliases(['triton']).description('delete a server; its models stay'), {
+      dryRun: 'server',
+    }),
   )
     .requiredOption('-s, --server-name <name>', 'server to delete')
     .option('-f, --force', 'do not ask')
@@ -132,7 +134,7 @@ function deleteServer(remove: Command, context: CommandContext): void {
       (flags: SharedFlags & { readonly serverName: string; readonly force?: boolean; readonly target?: Target }) =>
         inSession(context, flags, async ({ dataops, client, operation, say }) => {
           const warning = 'Warning: This server will be permanently deleted.';
-          if (!flags.force && !(await confirm(warning, context.signal))) return;
+          if (!(await agreed(flags, warning, context))) return;
           const { serverName, namespace } = flags;
           say(`Deleting server '${serverName}' in namespace '${namespace}'.`);
           say('Note: this operation does NOT delete the model repository PVC.');

@@ -2,7 +2,7 @@
 import type { CloneVolumeOptions, CreateVolumeOptions, OperationOptions } from '@scrim/dataops';
 import type { Command } from 'commander';
 import type { CommandContext } from '../context.js';
-import { confirm } from './ask.js';
+import { agreed } from './ask.js';
 import { collect, given, inSession, pairsOf, type SharedFlags, shared } from './session.js';
 import type { Verbs } from './verbs.js';
 
@@ -84,14 +84,16 @@ interface DeleteFlags extends SharedFlags {
 }
 
 function deleteVolume(remove: Command, context: CommandContext): void {
-  shared(remove.command('volume').aliases(ALIASES).description('delete a volume and its snapshots'))
+  shared(remove.command('volume').aliases(ALIASES).description('delete a volume and its snapshots'), {
+    dryRun: 'server',
+  })
     .requiredOption('-p, --pvc-name <name>', 'claim to delete')
     .option('-f, --force', 'do not ask')
     .option('-s, --preserve-snapshots', "keep the volume's snapshots")
     .action((flags: DeleteFlags) =>
       inSession(context, flags, async ({ dataops, client, operation }) => {
         const warning = 'Warning: All data associated with the volume will be permanently deleted.';
-        if (!flags.force && !(await confirm(warning, context.signal))) return;
+        if (!(await agreed(flags, warning, context))) return;
         const { pvcName, preserveSnapshots = false } = flags;
         await dataops.deleteVolume(client, { ...operation, pvcName, preserveSnapshots });
       }),
