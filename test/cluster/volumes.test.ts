@@ -349,6 +349,31 @@ describe('restore', () => {
     expect((await cluster.api.get(claims('data'))).metadata.labels).toEqual({ team: 'vision' });
   });
 
+  it('restores a volume whose class waits for a pod', async () => {
+    const pods = `/api/v1/namespaces/${namespace}/pods`;
+    const user = { name: 'user', namespace };
+    await createVolume(cluster.client, { namespace, pvcName: 'late', size: '1Gi', storageClass: 'sim-wait' });
+    await cluster.api.send('POST', pods, {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: user,
+      spec: {
+        containers: [{ name: 'main', image: 'busy' }],
+        volumes: [{ name: 'data', persistentVolumeClaim: { claimName: 'late' } }],
+      },
+    });
+    await eventually(20_000, async () => expect((await cluster.api.get(claims('late'))).status.phase).toBe('Bound'));
+    await write('late', 'first');
+    await createVolumeSnapshot(cluster.client, { namespace, pvcName: 'late', snapshotName: 'early' });
+    await write('late', 'second');
+    await cluster.api.send('DELETE', `${pods}/user`);
+    await eventually(20_000, async () => expect((await cluster.api.get(pods)).items).toEqual([]));
+    expect(await restore({ snapshotName: 'early' })).toEqual({ pvcName: 'late', method: 'swap' });
+    expect(await content('late')).toBe('first');
+    expect((await cluster.api.get(claims('late'))).spec.storageClassName).toBe('sim-wait');
+    expect((await cluster.api.get(pods)).items).toEqual([]);
+  });
+
   it('keeps both volumes where a pod holds the claim that is to go, and finishes once it is free', async () => {
     const path = claims('data');
     const claim = await cluster.api.get(path);

@@ -10,8 +10,10 @@
  */
 import type { V1PersistentVolumeClaim } from '@kubernetes/client-node';
 import { ScrimError } from 'scrim';
+import { diagnoseClaim, diagnosePod, latestOf, Patience } from './diagnose.js';
 import type { KubeClient } from './kube/client.js';
 import { type ClaimSpec, claimManifest } from './manifests/volume.js';
+import { volumeBinder } from './manifests/volume-binder.js';
 import { checkName, labelValue, largerQuantity, shorten, uniqueSuffix } from './naming.js';
 import { Operation, type OperationOptions, requestDigest, runOperation } from './operation.js';
 import { readSnapshot } from './snapshots.js';
@@ -21,6 +23,8 @@ import { waitForAvailable, waitForClaim, waitForPreboundClaim } from './waiting.
 const RESTORE_LABEL = 'scrim.dev/restore';
 const JOURNAL_ANNOTATION = 'scrim.dev/restore-journal';
 const POLICY_ANNOTATION = 'scrim.dev/reclaim-policy';
+/** Of the pod that a class may wait for. It has to exist only where that pod gets to run. */
+const BINDER_IMAGE = 'docker.io/library/busybox:1.37.0';
 const TRIDENT_DRIVER = 'csi.trident.netapp.io';
 /** Has Trident copy the blocks a clone shares with its origin: else the old volume could not go after the swap. */
 const TRIDENT_SPLIT = { 'trident.netapp.io/splitOnClone': 'true' };
@@ -55,8 +59,9 @@ interface Journal {
 /**
  * Puts a volume back to one of its snapshots.
  *
- * @throws UNAVAILABLE with reason 'InUse' while pods use the volume, NOT_FOUND, UNSUPPORTED where the volume's class
- *   waits for a first consumer; the volume is as before then
+ * Where the volume's class waits for a first consumer, a short-lived pod is that.
+ *
+ * @throws UNAVAILABLE with reason 'InUse' while pods use the volume, NOT_FOUND; the volume is as before then
  */
 export async function restoreVolumeSnapshot(
   client: KubeClient,
@@ -182,15 +187,38 @@ async function provision(operation: Operation, claim: ClaimSpec, snapshot: strin
     adopt: requestDigest('restore', { claim: claim.name, snapshot }),
   });
   const outcome = await waitForClaim(operation, interim, object.metadata?.uid ?? '');
-  const volume = outcome.claim.spec?.volumeName;
-  if (!outcome.bound || volume === undefined) {
-    throw new ScrimError(
-      'UNSUPPORTED',
-      `the StorageClass of '${claim.name}' binds a volume only once a pod uses it, so the snapshot can't be restored beside the old volume; clone the snapshot instead`,
-      { details: { reason: 'WaitForFirstConsumer' } },
-    );
-  }
+  const volume = outcome.bound ? outcome.claim.spec?.volumeName : await bindByPod(operation, interim);
+  if (volume === undefined)
+    throw new ScrimError('INTERNAL', `PersistentVolumeClaim '${interim}' is bound to no volume`);
   return volume;
+}
+
+/** Has a claim bound whose class waits for a pod (WaitForFirstConsumer): a pod comes, and goes once the claim is bound. */
+async function bindByPod(operation: Operation, claim: string): Promise<string | undefined> {
+  const pod = `scrim-bind-${operation.id}`;
+  await operation.create(volumeBinder({ name: pod, claim, image: BINDER_IMAGE }));
+  const patience = new Patience(operation.stallMs);
+  const volume = await operation.waitFor(
+    `PersistentVolumeClaim '${claim}' to be bound`,
+    {
+      claims: { kind: 'PersistentVolumeClaim', name: claim },
+      pods: { kind: 'Pod', name: pod },
+      events: { kind: 'Event', fields: `involvedObject.name=${claim}` },
+    },
+    ({ claims, pods, events }, elapsedMs) => {
+      const [found] = claims ?? [];
+      if (found?.status?.phase === 'Bound') return { name: found.spec?.volumeName };
+      if (found === undefined || pods === undefined || events === undefined) return undefined;
+      // The pod's image does not matter: it has done its part when it has a node.
+      const finding = pods.map(diagnosePod).find((each) => each?.reason === 'Unschedulable');
+      const what = `PersistentVolumeClaim '${claim}' is not bound`;
+      patience.judge(finding ?? diagnoseClaim(found, events), what, elapsedMs);
+      return undefined;
+    },
+    ({ events }) => latestOf(events ?? [])?.message ?? '',
+  );
+  await operation.remove('Pod', pod);
+  return volume.name;
 }
 
 /** Exchanges the claim's volume; every step may have been done already by an interrupted run. */

@@ -14,6 +14,7 @@ import { caConfigMap, s3Secret, syncCronJob, syncJob, transferJob } from './s3.j
 import { tritonDeployment, tritonService } from './triton.js';
 import { tritonAutoscaler } from './triton-autoscaler.js';
 import { claimManifest } from './volume.js';
+import { volumeBinder } from './volume-binder.js';
 
 interface Model {
   getAttributeTypeMap?(): readonly { readonly name: string; readonly type: string }[];
@@ -107,6 +108,7 @@ const CASES: readonly [string, object][] = [
     mergeJob(batch, shards),
   ].map((job): [string, object] => ['V1Job', job]),
   ['V1Pod', repositoryPusher({ name: 'a', image: 'busybox', claim: 'models', runAsUser: 1000, runAsGroup: 1000 })],
+  ['V1Pod', volumeBinder({ name: 'a', image: 'busybox', claim: 'data' })],
   [
     'V2HorizontalPodAutoscaler',
     tritonAutoscaler({ server: 'a', ownerUid: 'u', minReplicas: 1, maxReplicas: 4, queueTimeMs: 10 }),
