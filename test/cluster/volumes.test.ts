@@ -221,6 +221,15 @@ describe('snapshots and clones', () => {
     expect(await cluster.api.find(snapshots(snapshotName))).toBeDefined();
   });
 
+  it('deletes nothing in a dry run', async () => {
+    await createVolumeSnapshot(cluster.client, { namespace, pvcName: 'data', snapshotName: 'kept' });
+    await deleteVolume(cluster.client, { namespace, pvcName: 'data', dryRun: 'server' });
+    await deleteVolumeSnapshot(cluster.client, { namespace, snapshotName: 'kept', dryRun: 'server' });
+    for (const path of [claims('data'), snapshots('kept')]) {
+      expect((await cluster.api.get(path)).metadata.deletionTimestamp, path).toBeUndefined();
+    }
+  });
+
   it('deletes a volume with its snapshots, or keeps them', async () => {
     const { snapshotName } = await createVolumeSnapshot(cluster.client, { namespace, pvcName: 'data' });
     await cloneVolume(cluster.client, { namespace, newPvcName: 'copy', sourceSnapshotName: snapshotName });

@@ -172,10 +172,11 @@ export class KubeClient {
       await this.#json({
         method: 'DELETE',
         path: this.path(kind, namespace, name),
-        query: { dryRun: options.dryRun ? 'All' : undefined },
+        // Where there is a body, the server does not read options from the query.
         body: {
           apiVersion: 'v1',
           kind: 'DeleteOptions',
+          ...(options.dryRun ? { dryRun: ['All'] } : {}),
           propagationPolicy: options.propagationPolicy ?? 'Background',
           ...(options.uid === undefined ? {} : { preconditions: { uid: options.uid, ...version } }),
         },
