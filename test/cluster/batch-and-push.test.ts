@@ -23,6 +23,7 @@ import {
   deleteInferenceService,
   KubeClient,
   listInferenceServices,
+  type Manifest,
   type PodLogLine,
   pushRepository,
   type RunBatchInferenceOptions,
@@ -208,6 +209,7 @@ describe('run batch-inference', () => {
       settings({ dryRun: 'client', shards: 2, jobName: 'dry' }),
     );
     expect(dry.manifests?.map(({ metadata }) => metadata.name)).toEqual(['dry', 'dry-merge']);
+    expect(dry.manifests?.map((each) => (each as Manifest<'Job'>).spec?.suspend)).toEqual([undefined, true]);
     const server = await runBatchInference(client, settings({ dryRun: 'server', shards: 2, jobName: 'dry' }));
     expect(server.jobs).toEqual(['dry-0', 'dry-1', 'dry-merge']);
     expect((await plane.api.get(`/apis/batch/v1/namespaces/${namespace}/jobs`)).items).toEqual([]);
@@ -273,10 +275,38 @@ describe('repo push', () => {
     mkdirSync(join(left, 'old/one/1'), { recursive: true });
     mkdirSync(join(left, 'new/one'), { recursive: true });
     writeFileSync(join(left, 'old/one/config.pbtxt'), 'old');
-    execFileSync('touch', ['-d', '2 hours ago', left]);
+    writeFileSync(join(left, 'models'), 'one\n');
     await push(repository(['two'], 10, 1));
     expect(readFileSync(join(root, 'one/config.pbtxt'), 'utf8')).toBe('old');
     expect(existsSync(left)).toBe(false);
+  });
+
+  it('leaves a push alone that still runs, and sweeps up after one whose pod was killed', async () => {
+    await createVolume(client, { namespace, pvcName: 'repo', size: '1Gi' });
+    const root = await storage.directoryOf(namespace, 'repo');
+    const pod = (name: string): object => ({
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name },
+      spec: { containers: [{ name: 'push', image: 'busybox' }] },
+    });
+    const path = `/api/v1/namespaces/${namespace}/pods`;
+    await plane.api.send('POST', path, pod('scrim-repo-push-0001'));
+    await eventually(20_000, async () =>
+      expect((await plane.api.get(`${path}/scrim-repo-push-0001`)).status.phase).toBe('Running'),
+    );
+    for (const id of ['0001', '0002']) mkdirSync(join(root, `.scrim-push-${id}/new/one`), { recursive: true });
+    await push(repository(['two'], 10, 1));
+    expect(readdirSync(root).sort()).toEqual(['.scrim-push-0001', 'two']);
+    await plane.api.send('DELETE', `${path}/scrim-repo-push-0001`);
+    await eventually(20_000, async () => expect(await pods()).toEqual([]));
+    const remarks: string[] = [];
+    const onProgress = (event: { type: string; message?: string }): void => {
+      if (event.type === 'warning') remarks.push(event.message ?? '');
+    };
+    await push(repository(['three'], 10, 1), { onProgress });
+    expect(readdirSync(root).sort()).toEqual(['three', 'two']);
+    expect(remarks).toEqual([expect.stringContaining('.scrim-push-0001')]);
   });
 
   it('ends with the reason: no volume, an image that cannot be pulled, no right to run commands, bad paths', async () => {
@@ -293,37 +323,82 @@ describe('repo push', () => {
   });
 });
 
-describe('least rights', () => {
-  const role = 'scrim-least';
-  const send = (kind: string, body: Json): Promise<void> =>
+const ROLE = 'scrim-least';
+
+/** Gives the limited user exactly `rules` and waits until the API server goes by them. */
+async function grant(rules: readonly AccessRule[], all: readonly AccessRule[]): Promise<void> {
+  await plane.api.patch(`/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}/roles/${ROLE}`, {
+    rules: rules
+      .filter(({ verbs }) => verbs.length > 0)
+      .map(({ group, resource, verbs }) => ({ apiGroups: [group], resources: [resource], verbs })),
+  });
+  for (const { group, resource, verbs } of all) {
+    for (const verb of verbs) {
+      const [plain, subresource = ''] = resource.split('/');
+      const granted = rules.some(
+        (rule) => rule.group === group && rule.resource === resource && rule.verbs.includes(verb),
+      );
+      await eventually(10_000, async () => {
+        const { status } = await plane.api.send('POST', '/apis/authorization.k8s.io/v1/subjectaccessreviews', {
+          apiVersion: 'authorization.k8s.io/v1',
+          kind: 'SubjectAccessReview',
+          spec: { user: 'limited', resourceAttributes: { namespace, group, resource: plain, subresource, verb } },
+        });
+        if (status.allowed !== granted) throw new Error('the rules are not in force yet');
+      });
+    }
+  }
+}
+
+/** With its rights the command works, without any one of them it is refused. `prepare` is done as administrator. */
+async function holdsItsRights(
+  command: string,
+  run: (limited: KubeClient, name: string) => Promise<unknown>,
+  prepare: (name: string) => Promise<unknown> = async () => undefined,
+): Promise<void> {
+  const ensure = (kind: string, body: Json): Promise<void> =>
     plane.api.ensure(`/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}/${kind}`, {
       apiVersion: 'rbac.authorization.k8s.io/v1',
       ...body,
     });
-  const grant = async (rules: readonly AccessRule[], all: readonly AccessRule[]): Promise<void> => {
-    await plane.api.patch(`/apis/rbac.authorization.k8s.io/v1/namespaces/${namespace}/roles/${role}`, {
-      rules: rules
-        .filter(({ verbs }) => verbs.length > 0)
-        .map(({ group, resource, verbs }) => ({ apiGroups: [group], resources: [resource], verbs })),
-    });
-    for (const { group, resource, verbs } of all) {
-      for (const verb of verbs) {
-        const [plain, subresource = ''] = resource.split('/');
-        const granted = rules.some(
-          (rule) => rule.group === group && rule.resource === resource && rule.verbs.includes(verb),
+  await ensure('roles', { kind: 'Role', metadata: { name: ROLE }, rules: [] });
+  await ensure('rolebindings', {
+    kind: 'RoleBinding',
+    metadata: { name: ROLE },
+    roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: ROLE },
+    subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: 'limited' }],
+  });
+  const limited = new KubeClient(connect({ kubeconfig: plane.kubeconfig('limited') }));
+  let attempts = 0;
+  const attempt = async (rules: readonly AccessRule[]): Promise<unknown> => {
+    const name = `least-${attempts++}`;
+    await prepare(name);
+    await grant(rules, all);
+    return run(limited, name);
+  };
+  const all = COMMAND_RULES[command] ?? [];
+  expect(all.length).toBeGreaterThan(0);
+  const needed = all.filter(({ use }) => use === undefined);
+  try {
+    await attempt(needed);
+    for (const rule of needed) {
+      for (const verb of rule.verbs) {
+        // 'watch' may not be reached; 'create' on pods/exec is asked for by Kubernetes 1.35 and later alone.
+        if (verb === 'watch' || (rule.resource === 'pods/exec' && verb === 'create')) continue;
+        const less = needed.map((each) =>
+          each === rule ? { ...each, verbs: each.verbs.filter((other) => other !== verb) } : each,
         );
-        await eventually(10_000, async () => {
-          const { status } = await plane.api.send('POST', '/apis/authorization.k8s.io/v1/subjectaccessreviews', {
-            apiVersion: 'authorization.k8s.io/v1',
-            kind: 'SubjectAccessReview',
-            spec: { user: 'limited', resourceAttributes: { namespace, group, resource: plain, subresource, verb } },
-          });
-          if (status.allowed !== granted) throw new Error('the rules are not in force yet');
+        await expect(attempt(less), `without ${verb} ${rule.resource}`).rejects.toMatchObject({
+          code: 'PERMISSION_DENIED',
         });
       }
     }
-  };
+  } finally {
+    limited.connection.close();
+  }
+}
 
+describe('least rights', () => {
   it.each<[string, (limited: KubeClient, name: string) => Promise<unknown>]>([
     ['run-batch-inference', (limited, jobName) => runBatchInference(limited, settings({ jobName, shards: 1 }))],
     [
@@ -335,38 +410,37 @@ describe('least rights', () => {
     ],
   ])('%s works with its rights and is refused without any one of them', async (command, run) => {
     await volumeWithPhotos('inference-data');
-    await send('roles', { kind: 'Role', metadata: { name: role }, rules: [] });
-    await send('rolebindings', {
-      kind: 'RoleBinding',
-      metadata: { name: role },
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: role },
-      subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: 'limited' }],
-    });
-    const limited = new KubeClient(connect({ kubeconfig: plane.kubeconfig('limited') }));
-    try {
-      const all = COMMAND_RULES[command] ?? [];
-      const needed = all.filter(({ use }) => use === undefined);
-      let attempt = 0;
-      await grant(needed, all);
-      await run(limited, `least-${attempt++}`);
-      for (const rule of needed) {
-        for (const verb of rule.verbs) {
-          // 'watch' may not be reached; 'create' on pods/exec is asked for by Kubernetes 1.35 and later alone.
-          if (verb === 'watch' || (rule.resource === 'pods/exec' && verb === 'create')) continue;
-          const less = needed.map((each) =>
-            each === rule ? { ...each, verbs: each.verbs.filter((other) => other !== verb) } : each,
-          );
-          await grant(less, all);
-          await expect(run(limited, `least-${attempt++}`), `without ${verb} ${rule.resource}`).rejects.toMatchObject({
-            code: 'PERMISSION_DENIED',
-          });
-        }
-      }
-    } finally {
-      limited.connection.close();
-    }
+    await holdsItsRights(command, run);
   });
 });
+
+const inferenceServices = (): string => `/apis/serving.kserve.io/v1beta1/namespaces/${namespace}/inferenceservices`;
+
+/** Installs KServe's custom resource, without a controller. */
+async function installKServe(): Promise<void> {
+  const group = 'serving.kserve.io';
+  const open = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
+  await plane.api.ensure('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', {
+    apiVersion: 'apiextensions.k8s.io/v1',
+    kind: 'CustomResourceDefinition',
+    metadata: { name: `inferenceservices.${group}` },
+    spec: {
+      group,
+      scope: 'Namespaced',
+      names: { kind: 'InferenceService', plural: 'inferenceservices', singular: 'inferenceservice' },
+      versions: [
+        {
+          name: 'v1beta1',
+          served: true,
+          storage: true,
+          subresources: { status: {} },
+          schema: { openAPIV3Schema: { type: 'object', properties: { spec: open, status: open } } },
+        },
+      ],
+    },
+  });
+  await eventually(20_000, () => plane.api.get(inferenceServices()));
+}
 
 describe('Triton beyond a Deployment', () => {
   it('says that autoscaling and KServe need what this cluster lacks, before it makes anything', async () => {
@@ -379,29 +453,8 @@ describe('Triton beyond a Deployment', () => {
   });
 
   it('runs a server through KServe (its custom resource is real, its controller is this test)', async () => {
-    const group = 'serving.kserve.io';
-    const open = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
-    await plane.api.ensure('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', {
-      apiVersion: 'apiextensions.k8s.io/v1',
-      kind: 'CustomResourceDefinition',
-      metadata: { name: `inferenceservices.${group}` },
-      spec: {
-        group,
-        scope: 'Namespaced',
-        names: { kind: 'InferenceService', plural: 'inferenceservices', singular: 'inferenceservice' },
-        versions: [
-          {
-            name: 'v1beta1',
-            served: true,
-            storage: true,
-            subresources: { status: {} },
-            schema: { openAPIV3Schema: { type: 'object', properties: { spec: open, status: open } } },
-          },
-        ],
-      },
-    });
-    const path = `/apis/${group}/v1beta1/namespaces/${namespace}/inferenceservices`;
-    await eventually(20_000, () => plane.api.get(path));
+    await installKServe();
+    const path = inferenceServices();
     await createVolume(client, { namespace, pvcName: 'repo', size: '1Gi' });
     const server = { namespace, serverName: 'faces', modelRepoPvcName: 'repo', timeoutMs: 30_000 };
     const making = createInferenceService(client, { ...server, minReplicas: 1, maxReplicas: 3 });
@@ -422,5 +475,39 @@ describe('Triton beyond a Deployment', () => {
     const slow = createInferenceService(client, { ...server, timeoutMs: 2_000 });
     await expect(slow).rejects.toMatchObject({ code: 'DEADLINE_EXCEEDED' });
     expect(await listInferenceServices(client, { namespace })).toEqual([]);
+  });
+
+  it('works with the rights for KServe, and is refused without any one of them', { timeout: 240_000 }, async () => {
+    await installKServe();
+    await createVolume(client, { namespace, pvcName: 'repo', size: '1Gi' });
+    const server = (serverName: string) => ({ namespace, serverName, modelRepoPvcName: 'repo', timeoutMs: 20_000 });
+    const ready = { status: { conditions: [{ type: 'Ready', status: 'True' }] } };
+    let over = false;
+    const controller = (async () => {
+      while (!over) {
+        for (const { metadata, status } of (await plane.api.get(inferenceServices())).items) {
+          if (status === undefined) await plane.api.patch(`${inferenceServices()}/${metadata.name}/status`, ready);
+        }
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    })();
+    try {
+      const make = (name: string) => createInferenceService(client, server(name));
+      await holdsItsRights('create-inference-service', (limited, name) =>
+        createInferenceService(limited, server(name)),
+      );
+      await holdsItsRights('list-inference-services', (limited) => listInferenceServices(limited, { namespace }));
+      const remove = (limited: KubeClient, serverName: string) =>
+        deleteInferenceService(limited, { namespace, serverName, timeoutMs: 20_000 });
+      // Under names of its own: what the first command had made is still there.
+      await holdsItsRights(
+        'delete-inference-service',
+        (limited, name) => remove(limited, `d-${name}`),
+        (name) => make(`d-${name}`),
+      );
+    } finally {
+      over = true;
+      await controller;
+    }
   });
 });

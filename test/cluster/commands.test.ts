@@ -170,6 +170,9 @@ describe("TR-4928's commands print its lines", () => {
     expect(clone.slice(1, 4).map((line) => line.split(' ')[0])).toEqual(['Creating', 'VolumeSnapshot', 'Snapshot']);
     expect(clone[4]).toMatch(/^Creating new PersistentVolumeClaim \(PVC\) 'copy' from VolumeSnapshot/);
     expect(clone.slice(5)).toEqual([...volumeLines('copy'), 'Volume successfully cloned.']);
+    expect((await scrim('restore volume-snapshot -s mark --dry-run=server')).stdout).toEqual([
+      "PersistentVolumeClaim 'data' would be restored by a new volume (dry run of the server).",
+    ]);
     expect((await scrim('restore volume-snapshot -s mark -f')).stdout).toEqual([
       `Restoring VolumeSnapshot 'mark' for PersistentVolumeClaim 'data' in namespace '${namespace}'.`,
       'VolumeSnapshot successfully restored.',
@@ -299,12 +302,16 @@ describe('what kubectl sees', () => {
 });
 
 describe('beyond the document', () => {
-  it('asks before it deletes, and takes no answer for no', async () => {
+  it('asks before it deletes, and does nothing without an answer', async () => {
     await scrim('create volume -p data -s 1Gi');
     const asked = await scrim('delete volume -p data', { input: 'maybe\nno\n' });
     expect(asked.stdout).toContain('Warning: All data associated with the volume will be permanently deleted.');
     expect(asked.stdout).toContain("Invalid value. Must enter 'yes' or 'no'.");
-    await scrim('delete volume -p data');
+    const dry = await scrim('delete volume -p data --dry-run=server');
+    expect(dry.stdout).toEqual(["PersistentVolumeClaim 'data' would be deleted (dry run of the server)."]);
+    const unanswered = await scrim('delete volume -p data');
+    expect(unanswered.code).toBe(2);
+    expect(unanswered.stderr.join()).toMatch(/without an answer, nothing was done: give --force/);
     expect((await scrim('list volumes')).stdout[2]).toMatch(/^data/);
     expect((await scrim('delete volume -p data', { input: 'yes\n' })).stdout.at(-1)).toBe(
       'PersistentVolumeClaim (PVC) successfully deleted.',
@@ -314,6 +321,12 @@ describe('beyond the document', () => {
   it('prints objects and lists for programs, and makes nothing in a dry run', async () => {
     const yaml = await scrim('create volume -p data -s 1Gi --dry-run=client -o yaml');
     expect(yaml.stdout).toContain('kind: PersistentVolumeClaim');
+    const annotated = await scrim(
+      'create volume -p data -s 1Gi --annotation trident.netapp.io/snapshotDirectory=true --dry-run=client -o json',
+    );
+    expect(JSON.parse(annotated.stdout.join('')).manifests[0].metadata.annotations).toEqual({
+      'trident.netapp.io/snapshotDirectory': 'true',
+    });
     const dry = await scrim('create volume -p data -s 1Gi --dry-run=server');
     expect(dry.stdout).toEqual(["PersistentVolumeClaim 'data' would be created (dry run of the server)."]);
     expect((await scrim('list volumes -o json')).stdout).toEqual(['[]']);
@@ -327,6 +340,22 @@ describe('beyond the document', () => {
     expect((await scrim('get-s3 object -o h -b faces -p data -c keys')).code).toBe(2);
     expect((await scrim('create volume -p data -s 1Gi --context=nowhere')).code).toBe(2);
     expect((await scrim('create volume -p data -s 1Gi --timeout=1x')).code).toBe(2);
+    expect((await scrim('create volume -p data -s 0')).code).toBe(2);
+    expect((await scrim('create volume -p data -s 1Gi --access-mode Many')).stderr.join()).toMatch(
+      /has 'Many', expected/,
+    );
+    expect((await scrim('create volume -p data -s 1Gi --annotation a')).stderr.join()).toMatch(
+      /'a', expected NAME=VALUE/,
+    );
+    for (const [flags, message] of [
+      ['-g some', /--nvidia-gpu is 'some', expected a number/],
+      ['--replicas 0', /replicas is 0, expected a whole number of at least 1/],
+      ['--target kserve --queue-time 5ms', /--queue-time has no effect with --target kserve/],
+    ] as const) {
+      const refused = await scrim(`create triton -s a -v data ${flags}`);
+      expect(refused.code).toBe(2);
+      expect(refused.stderr.join()).toMatch(message);
+    }
     const wrongClass = await scrim('create volume -p data -s 1Gi -c nope');
     expect(wrongClass.code).toBe(1);
     expect(wrongClass.stderr.join()).toMatch(/nope.*not found/);

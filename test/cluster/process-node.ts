@@ -25,7 +25,7 @@ const SCRIM = fileURLToPath(new URL('../../packages/cli/bin/scrim.js', import.me
 export interface ProcessNode {
   /** Calls `listener` when a pod's process has started; it may kill it. */
   onStart(listener: (pod: Json, process: ChildProcess) => void): void;
-  /** Cuts the next connection of a command in a pod after this many bytes of its input. */
+  /** Cuts the next connection of a command in a pod that gets more than this many bytes of input. */
   cutNextCommandAfter(bytes: number): void;
   stop(): Promise<void>;
 }
@@ -155,12 +155,11 @@ export async function startProcessNode(
       const early: Buffer[] = [];
       let deliver = (data: Buffer): void => void early.push(data);
       let received = 0;
-      const limit = cutAfter;
-      cutAfter = Number.POSITIVE_INFINITY;
       connection.on('message', (data: Buffer) => {
         received += data.length;
-        if (received > limit) connection.terminate();
-        else deliver(data);
+        if (received <= cutAfter) return deliver(data);
+        cutAfter = Number.POSITIVE_INFINITY;
+        connection.terminate();
       });
       void (async () => {
         const pod = await api.get(`/api/v1/namespaces/${namespace}/pods/${name}`);

@@ -2,13 +2,10 @@
  * S3 transfers and synchronisation with real data: the Jobs' own command lines, run by rclone against an S3 server
  * (versitygw, over a directory), started by the real job and cron job controllers. Contents are compared by checksum.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { connect as connectSocket, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   connect,
@@ -30,62 +27,24 @@ import {
 } from '../../packages/dataops/src/index.js';
 import { type ControlPlane, eventually, startControlPlane } from './control-plane.js';
 import { type ProcessNode, startProcessNode } from './process-node.js';
+import { type S3Server, startS3Server } from './s3-server.js';
 import { type StorageSimulator, startStorageSimulator } from './storage-simulator.js';
 
-const ACCESS_KEY = 'test-access';
-const SECRET_KEY = `s/${randomBytes(12).toString('base64')}`;
 const BUCKET = 'faces';
 
 let plane: ControlPlane;
 let storage: StorageSimulator;
 let node: ProcessNode;
 let client: KubeClient;
-let gateway: ChildProcess;
-let folder: string;
-let certificate: string;
-let port: number;
+let s3: S3Server;
 let namespace: string;
 let count = 0;
 
 beforeAll(async () => {
-  const script = fileURLToPath(new URL('build-s3-tools.sh', import.meta.url));
-  const tools = execFileSync('bash', [script], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
-    .trim()
-    .split('\n')
-    .at(-1);
-  folder = mkdtempSync(join(tmpdir(), 'scrim-s3-'));
-  const subject = ['-subj', '/CN=127.0.0.1', '-addext', 'subjectAltName=IP:127.0.0.1'];
-  const request = ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-  execFileSync('openssl', [...request, ...subject, '-keyout', 'key.pem', '-out', 'cert.pem'], {
-    cwd: folder,
-    stdio: 'pipe',
-  });
-  certificate = readFileSync(join(folder, 'cert.pem'), 'utf8');
-  mkdirSync(join(folder, 'data', BUCKET), { recursive: true });
-  port = await freePort();
-  gateway = spawn(
-    join(tools ?? '', 'versitygw'),
-    [
-      '--port',
-      `127.0.0.1:${port}`,
-      '--cert',
-      join(folder, 'cert.pem'),
-      '--key',
-      join(folder, 'key.pem'),
-      '--quiet',
-      'posix',
-      'data',
-    ],
-    {
-      cwd: folder,
-      env: { ...process.env, ROOT_ACCESS_KEY: ACCESS_KEY, ROOT_SECRET_KEY: SECRET_KEY },
-      stdio: 'ignore',
-    },
-  );
-  await eventually(20_000, () => reachable(port));
+  s3 = await startS3Server(BUCKET);
   plane = await startControlPlane();
   storage = await startStorageSimulator(plane.api, plane.directory, { delayMs: 0 });
-  const programs = { rclone: join(tools ?? '', 'rclone') };
+  const programs = { rclone: s3.rclone };
   node = await startProcessNode(plane.api, storage, join(plane.directory, 'certs'), programs);
   client = new KubeClient(connect({ kubeconfig: plane.kubeconfig('admin') }));
 });
@@ -94,37 +53,22 @@ afterAll(async () => {
   await node?.stop();
   await storage?.stop();
   await plane?.stop();
-  gateway?.kill('SIGTERM');
-  if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+  s3?.stop();
 });
 beforeEach(async () => {
   namespace = `s3-${++count}`;
   await plane.api.ensure('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
   await eventually(30_000, () => plane.api.get(`/api/v1/namespaces/${namespace}/serviceaccounts/default`));
-  await createS3Secret(client, { namespace, secretName: 'keys', accessKey: ACCESS_KEY, secretKey: SECRET_KEY });
-  await createCaConfigMap(client, { namespace, configMapName: 'ca', certificate });
+  await createS3Secret(client, { namespace, secretName: 'keys', accessKey: s3.accessKey, secretKey: s3.secretKey });
+  await createCaConfigMap(client, { namespace, configMapName: 'ca', certificate: s3.certificate });
   await createVolume(client, { namespace, pvcName: 'data', size: '1Gi' });
   await createVolume(client, { namespace, pvcName: 'copy', size: '1Gi' });
 });
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port: free } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return free;
-}
-
-async function reachable(at: number): Promise<void> {
-  const socket = connectSocket(at, '127.0.0.1');
-  await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
-  socket.destroy();
-}
-
 const settings = () => ({
   namespace,
   host: '127.0.0.1',
-  port,
+  port: s3.port,
   bucketName: BUCKET,
   credentialsSecret: 'keys',
   caConfigMaps: ['ca'],
@@ -189,7 +133,7 @@ describe('transfers', () => {
         return plane.api.get(`/api/v1/namespaces/${namespace}/pods/${pod.metadata.name}/log`);
       });
     };
-    await createS3Secret(client, { namespace, secretName: 'wrong', accessKey: ACCESS_KEY, secretKey: 'guess' });
+    await createS3Secret(client, { namespace, secretName: 'wrong', accessKey: s3.accessKey, secretKey: 'guess' });
     expect(await failed({ credentialsSecret: 'wrong' })).toMatch(/SignatureDoesNotMatch|403/);
     expect(await failed({ bucketName: 'nowhere' })).toMatch(/NoSuchBucket|404/);
     expect(await failed({ caConfigMaps: [] })).toMatch(/certificate/);
@@ -206,7 +150,7 @@ describe('synchronisation', () => {
     write(source, Object.fromEntries(changed.map((name) => [name, `changed ${name}`])));
     expect(await sync({})).toMatchObject({ moved: 10, deleted: 0, errors: 0 });
     expect(await sync({})).toMatchObject({ moved: 0 });
-    expect(checksums(join(folder, 'data', BUCKET, namespace))).toEqual(checksums(source));
+    expect(checksums(join(s3.folder, 'data', BUCKET, namespace))).toEqual(checksums(source));
 
     expect(await sync({ direction: 'from-s3', volume: 'copy' })).toMatchObject({ moved: 1_000 });
     write(source, Object.fromEntries(changed.map((name) => [name, `changed again ${name}`])));
@@ -217,7 +161,7 @@ describe('synchronisation', () => {
 
     // Same size, same time, another content: only checksums tell.
     const path = join(copy, 'd3/f3.bin');
-    const reference = join(folder, 'reference');
+    const reference = join(s3.folder, 'reference');
     execFileSync('cp', ['--preserve=timestamps', path, reference]);
     writeFileSync(path, 'y'.repeat(statSync(path).size));
     execFileSync('touch', ['--reference', reference, path]);
@@ -232,7 +176,7 @@ describe('synchronisation', () => {
     await sync({});
     rmSync(join(source, 'gone.txt'));
     expect(await sync({})).toMatchObject({ deleted: 0 });
-    const target = join(folder, 'data', BUCKET, namespace);
+    const target = join(s3.folder, 'data', BUCKET, namespace);
     expect(Object.keys(checksums(target))).toEqual(['gone.txt', 'keep.txt']);
     expect(await sync({ deleteExtra: true })).toMatchObject({ deleted: 1 });
     expect(Object.keys(checksums(target))).toEqual(['keep.txt']);
@@ -241,7 +185,7 @@ describe('synchronisation', () => {
   it('goes on after a run that was killed half-way, without moving again what had arrived', async () => {
     const source = await directory('data');
     write(source, Object.fromEntries(Array.from({ length: 300 }, (_, i) => [`f${i}`, randomBytes(20_000)])));
-    const target = join(folder, 'data', BUCKET, namespace);
+    const target = join(s3.folder, 'data', BUCKET, namespace);
     let arrived = 0;
     let killed = false;
     node.onStart((pod, child) => {
@@ -279,7 +223,7 @@ describe('synchronisation', () => {
     await expect(syncS3(client, { ...request, schedule: '* * * * *' })).rejects.toMatchObject({
       code: 'ALREADY_EXISTS',
     });
-    const target = join(folder, 'data', BUCKET, namespace);
+    const target = join(s3.folder, 'data', BUCKET, namespace);
     await eventually(110_000, () => expect(Object.keys(checksums(target))).toEqual(['a.txt']));
     const [listed] = await listSyncs(client, { namespace });
     expect(listed).toMatchObject({ name, schedule: '* * * * *', suspended: false });
@@ -299,7 +243,7 @@ describe('synchronisation', () => {
     const request = { ...settings(), direction: 'to-s3' as const, volume: { server: 'nas', path: '/export' } };
     const { manifests } = await syncS3(client, { ...request, dryRun: 'server', schedule: '@daily' });
     expect(JSON.stringify(manifests)).toContain('"nfs":{"server":"nas","path":"/export"}');
-    expect(JSON.stringify(manifests)).not.toContain(SECRET_KEY);
+    expect(JSON.stringify(manifests)).not.toContain(s3.secretKey);
     expect(await listSyncs(client, { namespace })).toEqual([]);
   });
 });

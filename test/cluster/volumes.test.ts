@@ -9,6 +9,7 @@ import {
   type DataopsEvent,
   deleteVolume,
   deleteVolumeSnapshot,
+  KubeClient,
   listVolumeSnapshots,
   listVolumes,
   restoreVolumeSnapshot,
@@ -220,6 +221,15 @@ describe('snapshots and clones', () => {
     expect(await cluster.api.find(snapshots(snapshotName))).toBeDefined();
   });
 
+  it('deletes nothing in a dry run', async () => {
+    await createVolumeSnapshot(cluster.client, { namespace, pvcName: 'data', snapshotName: 'kept' });
+    await deleteVolume(cluster.client, { namespace, pvcName: 'data', dryRun: 'server' });
+    await deleteVolumeSnapshot(cluster.client, { namespace, snapshotName: 'kept', dryRun: 'server' });
+    for (const path of [claims('data'), snapshots('kept')]) {
+      expect((await cluster.api.get(path)).metadata.deletionTimestamp, path).toBeUndefined();
+    }
+  });
+
   it('deletes a volume with its snapshots, or keeps them', async () => {
     const { snapshotName } = await createVolumeSnapshot(cluster.client, { namespace, pvcName: 'data' });
     await cloneVolume(cluster.client, { namespace, newPvcName: 'copy', sourceSnapshotName: snapshotName });
@@ -334,7 +344,6 @@ describe('restore', () => {
         return response;
       },
     };
-    const { KubeClient } = await import('../../packages/dataops/src/index.js');
     const killed = restoreVolumeSnapshot(new KubeClient(dying), {
       namespace,
       snapshotName: 'good',
@@ -347,6 +356,47 @@ describe('restore', () => {
     expect(await restore()).toMatchObject({ method: 'swap' });
     expect(await content('data')).toBe('first');
     expect((await cluster.api.get(claims('data'))).metadata.labels).toEqual({ team: 'vision' });
+  });
+
+  it('restores a volume whose class waits for a pod', async () => {
+    const pods = `/api/v1/namespaces/${namespace}/pods`;
+    const user = { name: 'user', namespace };
+    await createVolume(cluster.client, { namespace, pvcName: 'late', size: '1Gi', storageClass: 'sim-wait' });
+    await cluster.api.send('POST', pods, {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: user,
+      spec: {
+        containers: [{ name: 'main', image: 'busy' }],
+        volumes: [{ name: 'data', persistentVolumeClaim: { claimName: 'late' } }],
+      },
+    });
+    await eventually(20_000, async () => expect((await cluster.api.get(claims('late'))).status.phase).toBe('Bound'));
+    await write('late', 'first');
+    await createVolumeSnapshot(cluster.client, { namespace, pvcName: 'late', snapshotName: 'early' });
+    await write('late', 'second');
+    await cluster.api.send('DELETE', `${pods}/user`);
+    await eventually(20_000, async () => expect((await cluster.api.get(pods)).items).toEqual([]));
+    expect(await restore({ snapshotName: 'early' })).toEqual({ pvcName: 'late', method: 'swap' });
+    expect(await content('late')).toBe('first');
+    expect((await cluster.api.get(claims('late'))).spec.storageClassName).toBe('sim-wait');
+    expect((await cluster.api.get(pods)).items).toEqual([]);
+  });
+
+  it('keeps both volumes where a pod holds the claim that is to go, and finishes once it is free', async () => {
+    const path = claims('data');
+    const claim = await cluster.api.get(path);
+    const finalizers = [...claim.metadata.finalizers, 'test.scrim.dev/hold'];
+    await cluster.api.patch(path, { metadata: { finalizers } });
+    await expect(restore({ timeoutMs: 4_000 })).rejects.toThrow(
+      /could not be undone: binding 'data' to its old volume/,
+    );
+    const volume = await cluster.api.get(`/api/v1/persistentvolumes/${oldVolume}`);
+    expect(volume.spec.persistentVolumeReclaimPolicy).toBe('Retain');
+    await cluster.api.patch(path, { metadata: { finalizers: [] } });
+    await eventually(10_000, async () => expect(await cluster.api.find(path)).toBeUndefined());
+    expect(await restore()).toMatchObject({ method: 'swap' });
+    expect(await content('data')).toBe('first');
   });
 
   it('restores in place where Trident offers it, and reports its refusal', async () => {
@@ -373,6 +423,24 @@ describe('restore', () => {
     await write('trident', 'third');
     await expect(restore({ snapshotName: 'mark' })).rejects.toThrow(/snapshot is not the latest/);
     expect(await content('trident')).toBe('third');
+
+    // ONTAP would delete the newer snapshot, so Trident refuses an older one: that goes by a new volume.
+    await write('trident', 'between');
+    await createVolumeSnapshot(cluster.client, { namespace, pvcName: 'trident', snapshotName: 'newer' });
+    await expect(restore({ snapshotName: 'mark', method: 'in-place' })).rejects.toThrow(/'newer' is newer than 'mark'/);
+    const { connection } = cluster.client;
+    const sent: string[] = [];
+    const watched = new KubeClient({
+      ...connection,
+      send: (request) => {
+        if (request.path.includes('/persistentvolumeclaims/trident-restore-')) sent.push(JSON.stringify(request.body));
+        return connection.send(request);
+      },
+    });
+    const byName = { namespace, snapshotName: 'mark', timeoutMs: 15_000 };
+    expect(await restoreVolumeSnapshot(watched, byName)).toEqual({ pvcName: 'trident', method: 'swap' });
+    expect(await content('trident')).toBe('first');
+    expect(sent.join()).toContain('"trident.netapp.io/splitOnClone":"true"');
     await cluster.storage.removeTridentRestore();
   });
 });

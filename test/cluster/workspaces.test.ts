@@ -17,6 +17,7 @@ import {
   deleteS3Secret,
   deleteTritonServer,
   getS3Bucket,
+  KubeClient,
   listJupyterLabSnapshots,
   listJupyterLabs,
   listTritonServers,
@@ -126,7 +127,6 @@ describe('JupyterLab workspaces', () => {
   });
 
   it('takes over what a client killed between two creates left, when run again', async () => {
-    const { KubeClient } = await import('../../packages/dataops/src/index.js');
     const { connection } = cluster.client;
     let gone = false;
     const dying = new KubeClient({
@@ -154,6 +154,61 @@ describe('JupyterLab workspaces', () => {
     expect(deployment.status.readyReplicas).toBe(1);
     const secrets = (await leftovers()).filter((name) => /-[0-9a-f]{8}$/.test(name));
     expect(secrets).toHaveLength(1);
+  });
+
+  it('leaves alone what another run has taken over, when it loses the race for the Deployment', async () => {
+    const { connection } = cluster.client;
+    let free = (): void => undefined;
+    const held = new Promise<void>((resolve) => {
+      free = resolve;
+    });
+    let reached = (): void => undefined;
+    const atDeployment = new Promise<void>((resolve) => {
+      reached = resolve;
+    });
+    const slow = new KubeClient({
+      ...connection,
+      send: async (request) => {
+        if (request.method === 'PATCH' && request.path.includes('/deployments/')) {
+          reached();
+          await held;
+        }
+        return connection.send(request);
+      },
+    });
+    const options = { namespace, workspaceName: 'live', size: '10Gi', password: 'a' };
+    const losing = createJupyterLab(slow, options);
+    await atDeployment;
+    await workspace({ password: 'b' });
+    free();
+    await expect(losing).rejects.toMatchObject({ code: 'ALREADY_EXISTS' });
+    for (const path of [core(`persistentvolumeclaims/${PREFIX}live`), core(`services/${PREFIX}live`)]) {
+      expect((await cluster.api.get(path)).metadata.deletionTimestamp, path).toBeUndefined();
+    }
+    expect((await leftovers()).filter((name) => /-[0-9a-f]{8}$/.test(name))).toHaveLength(1);
+  });
+
+  it('takes over a clone whose client was killed, and its snapshot goes in the end', async () => {
+    await workspace();
+    const { connection } = cluster.client;
+    let gone = false;
+    const dying = new KubeClient({
+      ...connection,
+      send: async (request) => {
+        if (gone) throw Object.assign(new Error('killed'), { code: 'ECONNRESET' });
+        const response = await connection.send(request);
+        if (request.method === 'PATCH' && request.path.endsWith(`/persistentvolumeclaims/${PREFIX}copy`)) gone = true;
+        return response;
+      },
+    });
+    const options = { namespace, newWorkspaceName: 'copy', sourceWorkspaceName: 'live', password: 'secret' };
+    await expect(cloneJupyterLab(dying, { ...options, timeoutMs: 3_000 })).rejects.toThrow();
+    const events: string[] = [];
+    await cloneJupyterLab(cluster.client, { ...options, onProgress: ({ type }) => events.push(type) });
+    expect(events).toContain('adopted');
+    const snapshots = `/apis/snapshot.storage.k8s.io/v1/namespaces/${namespace}/volumesnapshots`;
+    await eventually(20_000, async () => expect((await cluster.api.get(snapshots)).items).toEqual([]));
+    await expect(cloneJupyterLab(cluster.client, options)).rejects.toMatchObject({ code: 'ALREADY_EXISTS' });
   });
 
   it('goes on waiting over a restart of the API server', async () => {

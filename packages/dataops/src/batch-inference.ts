@@ -115,7 +115,8 @@ export async function runBatchInference(
     const all = merge === undefined ? jobs : [...jobs, mergeJobName(name)];
     const { manifests } = operation;
     if (operation.dryRun !== undefined || !options.follow) {
-      if (merge !== undefined) manifests.push(merge);
+      // Not made yet. Whoever applies what is printed has both at once: the merge is to wait for the parts then.
+      if (merge !== undefined) manifests.push({ ...merge, spec: { ...merge.spec, suspend: true } } as Manifest<'Job'>);
       return { jobName: name, jobs: all, manifests };
     }
     const onLine = options.onLine ?? (() => undefined);

@@ -11,7 +11,7 @@ import { assertArgument } from './argument.js';
 import type { KubeClient } from './kube/client.js';
 import type { KindMap } from './kube/kinds.js';
 import { type FlexCacheSpec, flexCacheBody, flexCacheClaim, flexCacheVolume } from './manifests/flexcache.js';
-import { checkName, checkQuantity, quantityValue } from './naming.js';
+import { checkName, checkSize, quantityValue } from './naming.js';
 import { OntapClient, type OntapConnectOptions } from './ontap/client.js';
 import { type Operation, type OperationOptions, requestDigest, runOperation } from './operation.js';
 import type { WithManifests } from './snapshots.js';
@@ -83,7 +83,7 @@ function ontapName(name: string): string {
 export async function createFlexCache(client: KubeClient, options: CreateFlexCacheOptions): Promise<FlexCacheResult> {
   const { flexCacheVolume: claim, size, sourceSvm, sourceVolume } = options;
   checkName('flexCacheVolume', claim);
-  checkQuantity('size', size);
+  checkSize('size', size);
   assertArgument(sourceSvm !== '' && sourceVolume !== '', 'sourceSvm or sourceVolume is empty');
   const name = ontapName(claim);
   assertArgument(

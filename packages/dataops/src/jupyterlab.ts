@@ -7,9 +7,10 @@ import { type ExtraMount, workspaceDeployment, workspaceSecret, workspaceService
 import { JUPYTERLAB_SELECTOR, workspaceLabels } from './manifests/labels.js';
 import type { ContainerResources } from './manifests/resources.js';
 import {
+  checkAccessModes,
   checkName,
-  checkQuantity,
   checkServiceName,
+  checkSize,
   JUPYTERLAB_PREFIX,
   labelValue,
   snapshotName,
@@ -70,12 +71,15 @@ export interface WorkspaceResult extends WithManifests {
 export async function createJupyterLab(client: KubeClient, options: CreateJupyterLabOptions): Promise<WorkspaceResult> {
   const { workspaceName, size, storageClass, accessModes } = options;
   checkServiceName('workspaceName', workspaceName, JUPYTERLAB_PREFIX);
-  checkQuantity('size', size);
+  checkSize('size', size);
+  checkAccessModes(accessModes);
   const image = options.image ?? DEFAULT_JUPYTERLAB_IMAGE;
   checkMounts(options.mounts ?? []);
   return runOperation(client, options, async (operation) => {
     const name = `${JUPYTERLAB_PREFIX}${workspaceName}`;
-    const request = requestDigest('create-jupyterlab', { workspaceName, size, storageClass, accessModes, image });
+    const { loadBalancer = false, tlsSecret } = options;
+    const asked = { workspaceName, size, storageClass, accessModes, image, loadBalancer, tlsSecret };
+    const request = requestDigest('create-jupyterlab', asked);
     await refuseExisting(operation, name);
     operation.emit({ type: 'step', step: 'workspace-volume', name, namespace: operation.namespace });
     const labels = workspaceLabels(workspaceName);
@@ -162,6 +166,8 @@ export interface CloneJupyterLabOptions extends WorkspaceSettings {
   readonly sourceWorkspaceName?: string;
   readonly sourceSnapshotName?: string;
   readonly volumeSnapshotClass?: string;
+  /** Annotations of the claim, such as Trident's `trident.netapp.io/splitOnClone`. */
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 /** Makes a workspace with the content and image of another one, or of a snapshot of one. */
@@ -197,13 +203,17 @@ export async function cloneJupyterLab(client: KubeClient, options: CloneJupyterL
       ...(sourceSnapshotName === undefined ? {} : { fromSnapshot: true }),
       namespace,
     });
+    const { loadBalancer = false, tlsSecret } = options;
+    const asked = { workspace, source, sourceSnapshotName, loadBalancer, tlsSecret };
+    const request = requestDigest('clone-jupyterlab', asked);
     await makeClone(operation, {
       name,
+      adopt: request,
       labels: { ...labels, 'source-pvc': labelValue(claim) },
       ...(sourceSnapshotName === undefined ? { sourcePvcName: claim } : { sourceSnapshotName }),
       ...(options.volumeSnapshotClass === undefined ? {} : { volumeSnapshotClass: options.volumeSnapshotClass }),
+      ...(options.annotations === undefined ? {} : { annotations: options.annotations }),
     });
-    const request = requestDigest('clone-jupyterlab', { workspace, source, sourceSnapshotName });
     return startWorkspace(operation, { ...options, workspaceName: workspace, image, labels, request });
   });
 }

@@ -61,6 +61,21 @@ export function checkQuantity(argument: string, amount: string): void {
   assertArgument(QUANTITY.test(amount), `${argument} is '${amount}', expected an amount such as 20Gi, 500M or 0.5`);
 }
 
+/** Checks the size of a volume: an amount of more than 0. @throws INVALID_ARGUMENT */
+export function checkSize(argument: string, amount: string): void {
+  checkQuantity(argument, amount);
+  assertArgument(quantityValue(amount) > 0, `${argument} is '${amount}', expected more than 0`);
+}
+
+const ACCESS_MODES = ['ReadWriteOnce', 'ReadOnlyMany', 'ReadWriteMany', 'ReadWriteOncePod'];
+
+/** Checks access modes, where some are given. @throws INVALID_ARGUMENT */
+export function checkAccessModes(modes: readonly string[] | undefined): void {
+  for (const mode of modes ?? []) {
+    assertArgument(ACCESS_MODES.includes(mode), `accessModes has '${mode}', expected ${ACCESS_MODES.join(', ')}`);
+  }
+}
+
 const FACTORS: Readonly<Record<string, number>> = {
   '': 1,
   m: 1e-3,

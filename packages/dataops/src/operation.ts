@@ -72,6 +72,7 @@ export class Operation {
   /** Everything this run applied, in order; for dry runs and `-o yaml`. */
   readonly manifests: Manifest[] = [];
   readonly #made: Made[] = [];
+  readonly #adopted: (Made & { readonly from: string })[] = [];
   readonly #undo: { readonly name: string; readonly task: (signal: AbortSignal) => Promise<void> }[] = [];
   readonly #emit: (event: DataopsEvent) => void;
   readonly #timeoutMs: number;
@@ -149,7 +150,7 @@ export class Operation {
             annotations[OPERATION_ANNOTATION] !== undefined && adopt !== undefined,
           );
         }
-        this.emit({ type: 'adopted', ...about });
+        await this.adopt(existing, kind as K);
         return { object: existing, adopted: true };
       }
     }
@@ -174,6 +175,24 @@ export class Operation {
       }
       throw error;
     }
+  }
+
+  /**
+   * Takes over an object that another run made. Should that run still live and fail, it leaves the object alone; should
+   * this one fail, the object is the other's again.
+   */
+  async adopt<K extends Kind>(object: KindMap[K], kind: K): Promise<void> {
+    const { name = '', uid = '', annotations = {} } = object.metadata ?? {};
+    this.emit({ type: 'adopted', kind, name, namespace: this.namespace });
+    if (this.dryRun !== undefined) return;
+    const made = { kind, name, namespace: this.namespace, uid };
+    await this.#sign(made, this.id, this.signal);
+    this.#adopted.push({ ...made, from: annotations[OPERATION_ANNOTATION] ?? '' });
+  }
+
+  async #sign({ kind, name, namespace, uid }: Made, id: string, signal: AbortSignal): Promise<void> {
+    const change = { metadata: { uid, annotations: { [OPERATION_ANNOTATION]: id } } };
+    await this.client.patch(kind, namespace, name, change, { fieldManager: this.fieldManager, signal });
   }
 
   /**
@@ -307,15 +326,31 @@ export class Operation {
     for (const { name, task } of this.#undo.reverse()) {
       await task(signal).catch(() => left.push(name));
     }
-    for (const { kind, name, namespace, uid } of this.#made.reverse()) {
+    for (const made of this.#made.reverse()) {
+      const { kind, name, namespace } = made;
       try {
-        await this.client.delete(kind, namespace, name, { uid, signal });
-        this.emit({ type: 'rolled-back', kind, name, namespace });
+        if (await this.#removeOwn(made, signal)) this.emit({ type: 'rolled-back', kind, name, namespace });
       } catch {
         left.push(`${kind} '${name}'`);
       }
     }
+    for (const { from, ...made } of this.#adopted.reverse()) {
+      // Gone, or another's by now: then there is nothing to give back.
+      await this.#sign(made, from, signal).catch(() => undefined);
+    }
     return left;
+  }
+
+  /** Deletes an object unless it is another run's by now; false where there was nothing to delete. */
+  async #removeOwn({ kind, name, namespace, uid }: Made, signal: AbortSignal): Promise<boolean> {
+    for (;;) {
+      const object = await this.client.find(kind, namespace, name, signal);
+      const { resourceVersion, annotations = {} } = object?.metadata ?? {};
+      if (object?.metadata?.uid !== uid || annotations[OPERATION_ANNOTATION] !== this.id) return false;
+      const exact = { uid, signal, ...(resourceVersion === undefined ? {} : { resourceVersion }) };
+      // False: it changed since it was read, or went by itself.
+      if (await this.client.delete(kind, namespace, name, exact)) return true;
+    }
   }
 }
 

@@ -3,7 +3,8 @@
  *
  * The files are unpacked beside the models, under a name of the push's own, and compared with SHA-256 sums made here.
  * Only then does each model's directory take its place by a rename; what was there before is put back if that fails. A
- * push that breaks off leaves the repository as it was, and the next one sweeps up after it.
+ * push that fails puts the repository back before its pod goes; after one that had no time for that (its client or its
+ * node died) the next push does it, once the other's pod is gone.
  */
 import { createHash } from 'node:crypto';
 import type { V1Pod } from '@kubernetes/client-node';
@@ -48,6 +49,9 @@ export interface PushRepositoryResult extends WithManifests {
 const MODEL = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;
 const PATH = /^[A-Za-z0-9_.-]+(\/[A-Za-z0-9_.-]+)+$/;
 const STAGING = '.scrim-push-';
+const POD = 'scrim-repo-push-';
+/** How long the pod of a push that failed may take to put the repository back. */
+const UNDO_MS = 20_000;
 
 /**
  * Puts the models on the volume.
@@ -62,13 +66,13 @@ export async function pushRepository(
   const { files, pvcName } = options;
   checkName('pvcName', pvcName);
   const models = modelsOf(files);
-  const archive = archiveOf(files);
+  const archive = archiveOf(files, models);
   const total = tarLength(archive);
   const bytes = [...files.values()].reduce((sum, { length }) => sum + length, 0);
   return runOperation(client, options, async (operation) => {
     const { namespace, signal } = operation;
     if (operation.dryRun !== 'client') await client.get('PersistentVolumeClaim', namespace, pvcName, signal);
-    const pod = `scrim-repo-push-${operation.id}`;
+    const pod = `${POD}${operation.id}`;
     const { object } = await operation.create(
       repositoryPusher({
         name: pod,
@@ -81,61 +85,104 @@ export async function pushRepository(
     const result = { models, files: files.size, bytes, manifests: operation.manifests };
     if (operation.dryRun !== undefined) return result;
     await waitForPod(operation, pod, object.metadata?.uid ?? '');
-    const run = (script: string, args: readonly string[], input?: Iterable<Uint8Array>): Promise<string> =>
+    const stage = `${STAGING}${operation.id}`;
+    const run: RunScript = (script, args, { within = signal, input } = {}) =>
       execInPod(client, {
         namespace,
         pod,
         container: PUSHER_CONTAINER,
-        command: ['sh', '-c', script, 'scrim', REPOSITORY_DIR, `${STAGING}${operation.id}`, ...args],
-        signal,
+        command: ['sh', '-c', script, 'scrim', REPOSITORY_DIR, ...args],
+        signal: within,
         ...(input === undefined ? {} : { input, onSent: (sent: number) => options.onSent?.(sent, total) }),
       });
+    await sweep(operation, run);
     if (options.replace !== true) refuseExisting(await run(LIST, models), pvcName);
-    await run(RECEIVE, [String(total)], tarOf(archive));
-    await run(SWAP, models);
+    operation.onFailure(`putting the repository on volume '${pvcName}' back`, async (late) => {
+      await run(UNDO, [stage], { within: AbortSignal.any([late, AbortSignal.timeout(UNDO_MS)]) });
+    });
+    await run(RECEIVE, [stage, String(total)], { input: tarOf(archive) });
+    await run(SWAP, [stage]).catch(async (error: unknown) => {
+      // A connection may break behind the last rename: then all is in its place.
+      const left = await run(LEFT, []).catch(() => stage);
+      if (left.split('\n').includes(stage)) throw error;
+    });
     await operation.remove('Pod', pod, { wait: false });
     return result;
   });
 }
 
-/** Prints which of the models are there. $1 is the repository, $2 the staging directory, the rest are models. */
-const LIST = 'cd "$1" || exit 1; shift 2; for m in "$@"; do if [ -e "$m" ]; then echo "$m"; fi; done';
+/** Runs a script in the pod; its first argument is the repository. */
+type RunScript = (
+  script: string,
+  args: readonly string[],
+  more?: { readonly within?: AbortSignal; readonly input?: Iterable<Uint8Array> },
+) => Promise<string>;
 
-/**
- * Unpacks $3 bytes of standard input below the staging directory and compares the sums that came with them. Pushes that
- * broke off more than an hour ago (their pods have ended) are swept up; a model they had set aside is put back.
- */
+/** Puts right what earlier pushes left whose pods are gone or have ended; those that still run are left alone. */
+async function sweep(operation: Operation, run: RunScript): Promise<void> {
+  const { client, namespace, signal } = operation;
+  const left = (await run(LEFT, [])).split('\n').filter((name) => name.startsWith(STAGING));
+  for (const name of left) {
+    const pod = `${POD}${name.slice(STAGING.length).replace(/\..*$/, '')}`;
+    const phase = /^[a-z0-9-]+$/.test(pod)
+      ? (await client.find('Pod', namespace, pod, signal))?.status?.phase
+      : undefined;
+    if (phase === 'Pending' || phase === 'Running' || phase === 'Unknown') continue;
+    await run(UNDO, [name.replace(/\.(undo|done)$/, '')]);
+    if (phase !== undefined) await operation.remove('Pod', pod, { wait: false });
+    operation.emit({ type: 'warning', message: `an earlier push broke off: '${name}' was removed from the volume` });
+  }
+}
+
+/** Prints which of the models are there. $1 is the repository, the rest are models. */
+const LIST = 'cd "$1" || exit 1; shift; for m in "$@"; do if [ -e "$m" ]; then echo "$m"; fi; done';
+
+/** Prints the staging directories that are there. */
+const LEFT = `cd "$1" || exit 1; for left in ${STAGING}*; do if [ -e "$left" ]; then echo "$left"; fi; done`;
+
+/** Unpacks $3 bytes of standard input below the staging directory $2 and compares the sums that came with them. */
 const RECEIVE = `set -e
 cd "$1"; stage=$2
-for left in $(find . -maxdepth 1 -name '${STAGING}*' -mmin +60); do
-  for old in "$left"/old/*; do
-    if [ -e "$old" ] && [ ! -e "\${old##*/}" ]; then mv "$old" "\${old##*/}"; fi
-  done
-  rm -rf "$left"
-done
-mkdir -p "$stage"
+mkdir "$stage"
 trap 'rm -rf "$stage"' EXIT
 head -c "$3" | tar -x -o -f - -C "$stage"
 (cd "$stage/new" && sha256sum -c ../sums > /dev/null)
 sync
 trap - EXIT`;
 
-/** Puts each model in its place; what was there before goes when all of them are, and comes back if one fails. */
-const SWAP = `cd "$1" || exit 1; stage=$2; shift 2
-mkdir -p "$stage/old" || exit 1
-back() {
-  for m in "$@"; do
-    if [ -e "$stage/old/$m" ]; then rm -rf "$m"; mv "$stage/old/$m" "$m"; fi
-  done
-  rm -rf "$stage"
-  exit 1
-}
-for m in "$@"; do
-  if [ -e "$m" ]; then mv "$m" "$stage/old/$m" || back "$@"; fi
-  mv "$stage/new/$m" "$m" || back "$@"
+/**
+ * Puts each model in its place. A staging directory with old/ is one whose swap has begun; the rename to .done is the
+ * moment from which the push counts, and what lies there is rubbish.
+ */
+export const SWAP = `cd "$1" || exit 1; stage=$2
+mkdir "$stage/old" || exit 1
+for m in $(cat "$stage/models"); do
+  if [ -e "$m" ]; then mv "$m" "$stage/old/$m" || exit 1; fi
+  mv "$stage/new/$m" "$m" || exit 1
 done
-rm -rf "$stage"
+mv "$stage" "$stage.done" || exit 1
+rm -rf "$stage.done"
 sync`;
+
+/**
+ * Puts the repository back as it was before the push with the staging directory $2, and removes that. The first rename
+ * takes the ground from a script of the push that still runs. Each step can be taken twice: a pod may end at any moment.
+ */
+export const UNDO = `cd "$1" || exit 1; stage=$2
+if [ -e "$stage" ]; then mv "$stage" "$stage.undo" || exit 1; fi
+if [ -d "$stage.undo/old" ]; then
+  for m in $(cat "$stage.undo/models"); do
+    if [ ! -e "$stage.undo/new/$m" ] && [ -e "$m" ]; then mv "$m" "$stage.undo/new/$m" || exit 1; fi
+    if [ -e "$stage.undo/old/$m" ] && [ ! -e "$m" ]; then mv "$stage.undo/old/$m" "$m" || exit 1; fi
+  done
+fi
+if [ -e "$stage.undo" ]; then mv "$stage.undo" "$stage.done" || exit 1; fi
+# Something of the push may still be writing there; it ends once its directory is gone.
+for i in 1 2 3 4 5; do
+  if rm -rf "$stage.done" 2> /dev/null; then break; fi
+  sleep 1
+done
+[ ! -e "$stage.done" ]`;
 
 function modelsOf(files: ReadonlyMap<string, Uint8Array>): string[] {
   assertArgument(files.size > 0, 'files is empty, expected a model repository');
@@ -151,11 +198,15 @@ function modelsOf(files: ReadonlyMap<string, Uint8Array>): string[] {
   return [...models];
 }
 
-/** The models below new/, and their SHA-256 sums beside it. */
-function archiveOf(files: ReadonlyMap<string, Uint8Array>): Map<string, Uint8Array> {
+/** The models below new/; their names, a line each, and the SHA-256 sums of their files beside it. */
+function archiveOf(files: ReadonlyMap<string, Uint8Array>, models: readonly string[]): Map<string, Uint8Array> {
   const sum = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
   const sums = [...files].map(([path, bytes]) => `${sum(bytes)}  ${path}\n`).join('');
-  const archive = new Map([['sums', new TextEncoder().encode(sums)]]);
+  const encode = (text: string): Uint8Array => new TextEncoder().encode(text);
+  const archive = new Map([
+    ['models', encode(models.map((model) => `${model}\n`).join(''))],
+    ['sums', encode(sums)],
+  ]);
   for (const [path, bytes] of files) archive.set(`new/${path}`, bytes);
   return archive;
 }

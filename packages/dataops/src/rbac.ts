@@ -4,6 +4,7 @@
  * deploy/rbac.yaml is written from this table, and the cluster tests take the rights away one by one. Rights marked
  * 'rollback' are used only when a command fails: to remove what it made. 'optional' ones
  * are used in some cases only: nodes for addresses, snapshots where workspaces are clones, Trident's in-place restore,
+ * pods where a class makes a volume for a pod alone,
  * watching a Service whose load balancer is still to come.
  */
 import type { V1ClusterRole } from '@kubernetes/client-node';
@@ -60,6 +61,8 @@ export const COMMAND_RULES: Readonly<Record<string, readonly AccessRule[]>> = {
   'restore-volume-snapshot': [
     claims(`${MAKE_AND_WAIT} delete`),
     snapshots('get'),
+    snapshots('list', 'optional'),
+    rule('', 'pods', `${MAKE_AND_WAIT} delete`, 'optional'),
     events,
     rule('', 'pods', 'list'),
     volumes('get list watch patch'),
@@ -117,6 +120,8 @@ export const COMMAND_RULES: Readonly<Record<string, readonly AccessRule[]>> = {
   'restore-jupyterlab-snapshot': [
     claims(`${MAKE_AND_WAIT} delete`),
     snapshots('get'),
+    snapshots('list', 'optional'),
+    rule('', 'pods', `${MAKE_AND_WAIT} delete`, 'optional'),
     events,
     pods,
     deployments('get list watch'),

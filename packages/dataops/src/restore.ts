@@ -5,12 +5,15 @@
  * keep both volumes (reclaim policy Retain); remove both claims; make the claim again, with the labels, class and
  * access modes it had, bound to the new volume; only then let the old volume go. A journal on the new volume lets an
  * interrupted restore be finished by running it again; a failing one binds the claim to its old volume again.
- * Where NetApp Trident offers TridentActionSnapshotRestore, the volume is put back in place instead.
+ * Where NetApp Trident offers TridentActionSnapshotRestore, the volume is put back in place instead; Trident does that
+ * with a volume's newest snapshot alone, for ONTAP would delete the newer ones.
  */
 import type { V1PersistentVolumeClaim } from '@kubernetes/client-node';
 import { ScrimError } from 'scrim';
+import { diagnoseClaim, diagnosePod, latestOf, Patience } from './diagnose.js';
 import type { KubeClient } from './kube/client.js';
 import { type ClaimSpec, claimManifest } from './manifests/volume.js';
+import { volumeBinder } from './manifests/volume-binder.js';
 import { checkName, labelValue, largerQuantity, shorten, uniqueSuffix } from './naming.js';
 import { Operation, type OperationOptions, requestDigest, runOperation } from './operation.js';
 import { readSnapshot } from './snapshots.js';
@@ -20,7 +23,11 @@ import { waitForAvailable, waitForClaim, waitForPreboundClaim } from './waiting.
 const RESTORE_LABEL = 'scrim.dev/restore';
 const JOURNAL_ANNOTATION = 'scrim.dev/restore-journal';
 const POLICY_ANNOTATION = 'scrim.dev/reclaim-policy';
+/** Of the pod that a class may wait for. It has to exist only where that pod gets to run. */
+const BINDER_IMAGE = 'docker.io/library/busybox:1.37.0';
 const TRIDENT_DRIVER = 'csi.trident.netapp.io';
+/** Has Trident copy the blocks a clone shares with its origin: else the old volume could not go after the swap. */
+const TRIDENT_SPLIT = { 'trident.netapp.io/splitOnClone': 'true' };
 
 /** Arguments of {@link restoreVolumeSnapshot}. */
 export interface RestoreVolumeSnapshotOptions extends OperationOptions {
@@ -52,8 +59,9 @@ interface Journal {
 /**
  * Puts a volume back to one of its snapshots.
  *
- * @throws UNAVAILABLE with reason 'InUse' while pods use the volume, NOT_FOUND, UNSUPPORTED where the volume's class
- *   waits for a first consumer; the volume is as before then
+ * Where the volume's class waits for a first consumer, a short-lived pod is that.
+ *
+ * @throws UNAVAILABLE with reason 'InUse' while pods use the volume, NOT_FOUND; the volume is as before then
  */
 export async function restoreVolumeSnapshot(
   client: KubeClient,
@@ -99,14 +107,16 @@ export async function restoreInto(
         { details: { reason: 'UnfinishedRestore' } },
       );
     }
+    if (operation.dryRun !== undefined) return { pvcName: name, method: 'swap' };
     await quiesce(name);
     return swap(operation, unfinished, keep);
   }
   const old = await client.find('PersistentVolumeClaim', namespace, name, signal);
   const oldVolume = old?.spec?.volumeName;
-  const inPlace = method !== 'swap' && oldVolume !== undefined && (await canRestoreInPlace(operation, oldVolume));
+  const hindrance = method === 'swap' ? '' : await inPlaceHindrance(operation, name, oldVolume, snapshotName);
+  const inPlace = method !== 'swap' && hindrance === undefined;
   if (method === 'in-place' && !inPlace) {
-    throw new ScrimError('UNSUPPORTED', `the volume of '${name}' can't be restored in place: it is not Trident's`);
+    throw new ScrimError('UNSUPPORTED', `the volume of '${name}' can't be restored in place: ${hindrance}`);
   }
   if (operation.dryRun !== undefined) return { pvcName: name, method: inPlace ? 'in-place' : 'swap' };
   if (inPlace) {
@@ -115,7 +125,8 @@ export async function restoreInto(
     return { pvcName: name, method: 'in-place' };
   }
   const claim = claimSpecOf(name, old, size, snapshotName);
-  const newVolume = await operation.silently(() => provision(operation, claim, snapshotName));
+  const splits = oldVolume !== undefined && (await isTridents(operation, oldVolume));
+  const newVolume = await operation.silently(() => provision(operation, claim, snapshotName, splits));
   await quiesce(name);
   return swap(
     operation,
@@ -163,7 +174,7 @@ function claimSpecOf(
 }
 
 /** Makes the new volume under an interim claim; an interrupted run's is taken over. Returns the volume's name. */
-async function provision(operation: Operation, claim: ClaimSpec, snapshot: string): Promise<string> {
+async function provision(operation: Operation, claim: ClaimSpec, snapshot: string, split: boolean): Promise<string> {
   const interim = interimName(claim.name, snapshot);
   const labels = {
     'created-by': 'ntap-dsutil',
@@ -171,19 +182,43 @@ async function provision(operation: Operation, claim: ClaimSpec, snapshot: strin
     [RESTORE_LABEL]: labelValue(claim.name),
   };
   const { annotations: _annotations, ...plain } = claim;
-  const { object } = await operation.create(claimManifest({ ...plain, name: interim, labels }), {
+  const interimClaim = { ...plain, name: interim, labels, ...(split ? { annotations: TRIDENT_SPLIT } : {}) };
+  const { object } = await operation.create(claimManifest(interimClaim), {
     adopt: requestDigest('restore', { claim: claim.name, snapshot }),
   });
   const outcome = await waitForClaim(operation, interim, object.metadata?.uid ?? '');
-  const volume = outcome.claim.spec?.volumeName;
-  if (!outcome.bound || volume === undefined) {
-    throw new ScrimError(
-      'UNSUPPORTED',
-      `the StorageClass of '${claim.name}' binds a volume only once a pod uses it, so the snapshot can't be restored beside the old volume; clone the snapshot instead`,
-      { details: { reason: 'WaitForFirstConsumer' } },
-    );
-  }
+  const volume = outcome.bound ? outcome.claim.spec?.volumeName : await bindByPod(operation, interim);
+  if (volume === undefined)
+    throw new ScrimError('INTERNAL', `PersistentVolumeClaim '${interim}' is bound to no volume`);
   return volume;
+}
+
+/** Has a claim bound whose class waits for a pod (WaitForFirstConsumer): a pod comes, and goes once the claim is bound. */
+async function bindByPod(operation: Operation, claim: string): Promise<string | undefined> {
+  const pod = `scrim-bind-${operation.id}`;
+  await operation.create(volumeBinder({ name: pod, claim, image: BINDER_IMAGE }));
+  const patience = new Patience(operation.stallMs);
+  const volume = await operation.waitFor(
+    `PersistentVolumeClaim '${claim}' to be bound`,
+    {
+      claims: { kind: 'PersistentVolumeClaim', name: claim },
+      pods: { kind: 'Pod', name: pod },
+      events: { kind: 'Event', fields: `involvedObject.name=${claim}` },
+    },
+    ({ claims, pods, events }, elapsedMs) => {
+      const [found] = claims ?? [];
+      if (found?.status?.phase === 'Bound') return { name: found.spec?.volumeName };
+      if (found === undefined || pods === undefined || events === undefined) return undefined;
+      // The pod's image does not matter: it has done its part when it has a node.
+      const finding = pods.map(diagnosePod).find((each) => each?.reason === 'Unschedulable');
+      const what = `PersistentVolumeClaim '${claim}' is not bound`;
+      patience.judge(finding ?? diagnoseClaim(found, events), what, elapsedMs);
+      return undefined;
+    },
+    ({ events }) => latestOf(events ?? [])?.message ?? '',
+  );
+  await operation.remove('Pod', pod);
+  return volume.name;
 }
 
 /** Exchanges the claim's volume; every step may have been done already by an interrupted run. */
@@ -290,6 +325,10 @@ async function bindBack(failed: Operation, journal: Journal, signal: AbortSignal
   const operation = new Operation(client, { namespace }, signal);
   const options = { fieldManager: operation.fieldManager, signal };
   const present = await client.find('PersistentVolumeClaim', namespace, claim.name, signal);
+  if (present?.metadata?.deletionTimestamp !== undefined) {
+    // A pod came and holds it. It will go, so both volumes are kept, and the journal with which to finish.
+    throw new ScrimError('UNAVAILABLE', `PersistentVolumeClaim '${claim.name}' is being deleted`);
+  }
   if (oldVolume !== undefined) {
     if (present?.spec?.volumeName !== oldVolume) {
       if (present !== undefined) await operation.remove('PersistentVolumeClaim', claim.name);
@@ -320,11 +359,28 @@ async function findJournal(operation: Operation, claim: string): Promise<Journal
   }
 }
 
-async function canRestoreInPlace(operation: Operation, volume: string): Promise<boolean> {
-  const { client, signal } = operation;
-  if (!(await client.serves('TridentActionSnapshotRestore', signal))) return false;
+async function isTridents({ client, signal }: Operation, volume: string): Promise<boolean> {
   const { spec } = await client.get('PersistentVolume', '', volume, signal);
   return spec?.csi?.driver === TRIDENT_DRIVER;
+}
+
+/** Why the volume can't be put back in place, if so. */
+async function inPlaceHindrance(
+  operation: Operation,
+  claim: string,
+  volume: string | undefined,
+  snapshot: string,
+): Promise<string | undefined> {
+  const { client, namespace, signal } = operation;
+  if (volume === undefined) return 'it is gone';
+  if (!(await client.serves('TridentActionSnapshotRestore', signal))) return 'the cluster has no Trident that could';
+  if (!(await isTridents(operation, volume))) return "it is not Trident's";
+  const { items } = await client.list('VolumeSnapshot', { namespace }, signal);
+  const of = items.filter((item) => item.spec.source.persistentVolumeClaimName === claim);
+  const time = (item: (typeof of)[number] | undefined): number => Date.parse(item?.status?.creationTime ?? '');
+  const chosen = time(of.find(({ metadata }) => metadata?.name === snapshot));
+  const newer = of.find((item) => time(item) > chosen);
+  return newer === undefined ? undefined : `VolumeSnapshot '${newer.metadata?.name}' is newer than '${snapshot}'`;
 }
 
 async function restoreInPlace(operation: Operation, claim: string, snapshot: string): Promise<void> {

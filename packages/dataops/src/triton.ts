@@ -58,6 +58,10 @@ export async function createTritonServer(
   const image = options.image ?? DEFAULT_TRITON_IMAGE;
   const { autoscale } = options;
   if (autoscale !== undefined) checkAutoscale(autoscale);
+  assertArgument(
+    options.replicas === undefined || (Number.isSafeInteger(options.replicas) && options.replicas >= 1),
+    `replicas is ${options.replicas}, expected a whole number of at least 1`,
+  );
   const replicas = options.replicas ?? autoscale?.minReplicas;
   return runOperation(client, options, async (operation) => {
     const { namespace, signal } = operation;
@@ -71,8 +75,8 @@ export async function createTritonServer(
         throw new ScrimError('UNSUPPORTED', 'the cluster has no HorizontalPodAutoscaler of autoscaling/v2 (1.23)');
       }
     }
-    const request = requestDigest('create-triton-server', { server, modelRepository, image });
     const loadBalancer = options.loadBalancer ?? false;
+    const request = requestDigest('create-triton-server', { server, modelRepository, image, loadBalancer });
     await operation.create(tritonService({ server, loadBalancer }), { adopt: request });
     const { object: deployment } = await operation.create(
       tritonDeployment({

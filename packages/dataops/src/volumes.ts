@@ -4,8 +4,16 @@ import type { KubeClient } from './kube/client.js';
 import type { KindMap } from './kube/kinds.js';
 import { operationLabels } from './manifests/labels.js';
 import { type ClaimSpec, claimManifest } from './manifests/volume.js';
-import { checkName, checkQuantity, labelValue, largerQuantity, snapshotName, uniqueSuffix } from './naming.js';
-import { type Operation, type OperationOptions, runOperation } from './operation.js';
+import {
+  checkAccessModes,
+  checkName,
+  checkSize,
+  labelValue,
+  largerQuantity,
+  snapshotName,
+  uniqueSuffix,
+} from './naming.js';
+import { type Operation, type OperationOptions, REQUEST_ANNOTATION, runOperation } from './operation.js';
 import { readSnapshot, removeSnapshot, takeSnapshot, type WithManifests } from './snapshots.js';
 import { type ClaimOutcome, waitForClaim } from './waiting.js';
 
@@ -39,7 +47,8 @@ export interface VolumeResult extends WithManifests {
  */
 export async function createVolume(client: KubeClient, options: CreateVolumeOptions): Promise<VolumeResult> {
   checkName('pvcName', options.pvcName);
-  checkQuantity('size', options.size);
+  checkSize('size', options.size);
+  checkAccessModes(options.accessModes);
   return runOperation(client, options, async (operation) => {
     const { bound } = await makeClaim(operation, { ...options, name: options.pvcName });
     return { pvcName: options.pvcName, bound, manifests: operation.manifests };
@@ -49,14 +58,20 @@ export async function createVolume(client: KubeClient, options: CreateVolumeOpti
 /** Makes a claim within a larger operation. `adopt`: see {@link Operation.create}. */
 export async function makeClaim(operation: Operation, spec: ClaimSpec, adopt?: string): Promise<ClaimOutcome> {
   const { object } = await operation.create(claimManifest(spec), adopt === undefined ? {} : { adopt });
-  if (operation.dryRun !== undefined) return { claim: object, bound: false };
-  const outcome = await waitForClaim(operation, spec.name, object.metadata?.uid ?? '');
+  return settleClaim(operation, object);
+}
+
+/** Waits for a claim and says how it stands; in a dry run there is nothing to wait for. */
+async function settleClaim(operation: Operation, claim: KindMap['PersistentVolumeClaim']): Promise<ClaimOutcome> {
+  if (operation.dryRun !== undefined) return { claim, bound: false };
+  const { name = '', uid = '' } = claim.metadata ?? {};
+  const outcome = await waitForClaim(operation, name, uid);
   operation.emit(
     outcome.bound
-      ? { type: 'ready', kind: 'PersistentVolumeClaim', name: spec.name, namespace: operation.namespace }
+      ? { type: 'ready', kind: 'PersistentVolumeClaim', name, namespace: operation.namespace }
       : {
           type: 'warning',
-          message: `PersistentVolumeClaim '${spec.name}' will be bound once a pod uses it: its StorageClass waits for the first consumer`,
+          message: `PersistentVolumeClaim '${name}' will be bound once a pod uses it: its StorageClass waits for the first consumer`,
         },
   );
   return outcome;
@@ -91,7 +106,7 @@ export async function cloneVolume(client: KubeClient, options: CloneVolumeOption
   });
 }
 
-/** Clones within a larger operation. */
+/** Clones within a larger operation. With `adopt`, a claim that an interrupted run of the same request left is taken over. */
 export async function makeClone(
   operation: Operation,
   spec: {
@@ -101,18 +116,20 @@ export async function makeClone(
     readonly volumeSnapshotClass?: string;
     readonly labels?: Readonly<Record<string, string>>;
     readonly annotations?: Readonly<Record<string, string>>;
+    readonly adopt?: string;
   },
 ): Promise<ClaimOutcome> {
-  const { client, namespace, signal } = operation;
-  const { name } = spec;
+  const { namespace } = operation;
+  const { name, adopt } = spec;
   const dry = operation.dryRun !== undefined;
   const temporary = spec.sourceSnapshotName === undefined;
   const snapshot = spec.sourceSnapshotName ?? snapshotName('for-clone', new Date(), uniqueSuffix());
-  if (operation.dryRun !== 'client' && (await client.find('PersistentVolumeClaim', namespace, name, signal))) {
-    throw new ScrimError(
-      'ALREADY_EXISTS',
-      `PersistentVolumeClaim '${name}' exists already in namespace '${namespace}'`,
-    );
+  const unfinished = await unfinishedClone(operation, name, adopt);
+  if (unfinished !== undefined) {
+    const outcome = await settleClaim(operation, unfinished);
+    if (!dry) await settleSnapshots(operation, outcome, name);
+    operation.emit({ type: 'step', step: 'volume-cloned', name, namespace });
+    return outcome;
   }
   const forClone = { ...operationLabels('clone-volume'), [FOR_CLONE_LABEL]: labelValue(name) };
   if (temporary) {
@@ -127,16 +144,59 @@ export async function makeClone(
   }
   const { sourceName, claimSpec } = await cloneSource(operation, snapshot, spec.sourcePvcName, dry && temporary);
   operation.emit({ type: 'step', step: 'clone-volume', name, source: snapshot, namespace });
-  const outcome = await makeClaim(operation, {
+  const manifest = claimManifest({
     ...claimSpec,
     name,
     labels: spec.labels ?? { ...operationLabels('clone-volume'), 'source-pvc': labelValue(sourceName) },
     ...(spec.annotations === undefined ? {} : { annotations: spec.annotations }),
     snapshot,
   });
+  const { object } = await operation.create(manifest, adopt === undefined ? {} : { adopt });
+  // Should this client end before the clone is bound, the snapshot goes with the clone at the latest.
+  if (temporary && !dry) await giveTo(operation, snapshot, object);
+  const outcome = await settleClaim(operation, object);
   if (temporary && !dry) await settleSnapshots(operation, outcome, name);
   operation.emit({ type: 'step', step: 'volume-cloned', name, namespace });
   return outcome;
+}
+
+/** The claim an interrupted run of the same request left. @throws ALREADY_EXISTS where it is anyone else's */
+async function unfinishedClone(
+  operation: Operation,
+  name: string,
+  adopt: string | undefined,
+): Promise<KindMap['PersistentVolumeClaim'] | undefined> {
+  const { client, namespace, signal } = operation;
+  if (operation.dryRun === 'client') return undefined;
+  const present = await client.find('PersistentVolumeClaim', namespace, name, signal);
+  if (present === undefined) return undefined;
+  const { annotations = {}, deletionTimestamp } = present.metadata ?? {};
+  if (adopt === undefined || annotations[REQUEST_ANNOTATION] !== adopt || deletionTimestamp !== undefined) {
+    throw new ScrimError(
+      'ALREADY_EXISTS',
+      `PersistentVolumeClaim '${name}' exists already in namespace '${namespace}'`,
+    );
+  }
+  await operation.adopt(present, 'PersistentVolumeClaim');
+  return present;
+}
+
+/** Makes a snapshot a claim's own, so that it goes when the claim does. */
+async function giveTo(
+  { client, namespace, signal, fieldManager }: Operation,
+  snapshot: string,
+  { metadata }: KindMap['PersistentVolumeClaim'],
+): Promise<void> {
+  const ownerReferences = [
+    { apiVersion: 'v1', kind: 'PersistentVolumeClaim', name: metadata?.name ?? '', uid: metadata?.uid ?? '' },
+  ];
+  await client.patch(
+    'VolumeSnapshot',
+    namespace,
+    snapshot,
+    { metadata: { ownerReferences } },
+    { fieldManager, signal },
+  );
 }
 
 /** Size, class, access modes a clone of `snapshot` gets. In a dry run the snapshot does not exist: the claim tells. */
@@ -184,14 +244,7 @@ async function settleSnapshots(operation: Operation, outcome: ClaimOutcome, name
     if (outcome.bound) {
       await operation.remove('VolumeSnapshot', snapshot, { wait: false });
     } else {
-      const ownerReferences = [
-        { apiVersion: 'v1', kind: 'PersistentVolumeClaim', name, uid: outcome.claim.metadata?.uid ?? '' },
-      ];
-      const change = { metadata: { ownerReferences } };
-      await client.patch('VolumeSnapshot', namespace, snapshot, change, {
-        fieldManager: operation.fieldManager,
-        signal,
-      });
+      await giveTo(operation, snapshot, outcome.claim);
       operation.keep('VolumeSnapshot', snapshot);
     }
   }

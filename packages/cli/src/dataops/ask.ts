@@ -2,6 +2,7 @@
 import { createInterface } from 'node:readline/promises';
 import { Writable } from 'node:stream';
 import { ScrimError } from 'scrim';
+import type { CommandContext } from '../context.js';
 
 /** Reads standard input to its end; for --password-stdin and its like. */
 export async function readStdin(): Promise<string> {
@@ -34,21 +35,39 @@ export async function askPassword(question: string, again: string, signal: Abort
   }
 }
 
-/** Asks for something that is not shown while it is typed. */
+/** Asks for something that is not shown while it is typed. @throws INVALID_ARGUMENT where input ends instead */
 export async function hidden(question: string, signal: AbortSignal): Promise<string> {
   process.stdout.write(question);
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() });
   const reader = createInterface({ input: process.stdin, output: nowhere, terminal: true });
+  // The terminal is in raw mode meanwhile: Ctrl-C arrives as a character.
+  reader.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
   try {
-    return await reader.question('', { signal });
+    return await new Promise((resolve, reject) => {
+      reader.once('close', () => reject(new ScrimError('INVALID_ARGUMENT', 'the input ended without an answer')));
+      reader.question('', { signal }).then(resolve, reject);
+    });
   } finally {
     reader.close();
     process.stdout.write('\n');
   }
 }
 
-/** Warns and asks whether to go on; anything but yes or no is asked again, no answer is no. */
-export async function confirm(warning: string, signal: AbortSignal): Promise<boolean> {
+/** Whether to go on: by --force, in a dry run, or because a person said so. @throws as {@link confirm} */
+export async function agreed(
+  { force, dryRun }: { readonly force?: boolean; readonly dryRun?: string },
+  warning: string,
+  context: CommandContext,
+): Promise<boolean> {
+  return force === true || dryRun !== undefined || confirm(warning, context.signal);
+}
+
+/**
+ * Warns and asks whether to go on; anything but yes or no is asked again.
+ *
+ * @throws INVALID_ARGUMENT where input ends without an answer, CANCELLED; nothing was done then
+ */
+async function confirm(warning: string, signal: AbortSignal): Promise<boolean> {
   process.stdout.write(`${warning}\n`);
   const reader = createInterface({ input: process.stdin, terminal: false });
   const answers = reader[Symbol.asyncIterator]();
@@ -58,8 +77,12 @@ export async function confirm(warning: string, signal: AbortSignal): Promise<boo
     for (;;) {
       process.stdout.write('Are you sure that you want to proceed? (yes/no): ');
       const { value, done } = await answers.next();
-      if (!process.stdin.isTTY) process.stdout.write('\n');
-      const answer = done ? 'no' : String(value).trim().toLowerCase();
+      if (!process.stdin.isTTY || done) process.stdout.write('\n');
+      if (signal.aborted) throw new ScrimError('CANCELLED', 'interrupted: nothing was done');
+      if (done) {
+        throw new ScrimError('INVALID_ARGUMENT', 'the input ended without an answer, nothing was done: give --force');
+      }
+      const answer = String(value).trim().toLowerCase();
       if (answer === 'yes') return true;
       if (answer === 'no') return false;
       process.stdout.write("Invalid value. Must enter 'yes' or 'no'.\n");

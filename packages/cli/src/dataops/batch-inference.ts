@@ -1,9 +1,8 @@
 /** `scrim run batch-inference`: TR-4928's inference Job, its logs on stderr, its result block on stdout. */
 import type { DataopsEvent, PodLogLine, RunBatchInferenceOptions } from '@scrim/dataops';
-import { ScrimError } from 'scrim';
 import type { CommandContext } from '../context.js';
 import { resourcesOf } from './container-flags.js';
-import { collect, given, inSession, type SharedFlags, shared } from './session.js';
+import { collect, given, inSession, numberOf, type SharedFlags, shared } from './session.js';
 import type { Verbs } from './verbs.js';
 
 interface RunFlags extends SharedFlags {
@@ -71,7 +70,10 @@ export function registerBatchInference(verbs: Verbs, context: CommandContext): v
           });
           if (flags.dryRun !== undefined || flags.output !== undefined) {
             if (result.jobs.length > 1 && flags.dryRun !== undefined) {
-              context.remark(`Job '${result.jobs.at(-1)}' is to be made when the others have succeeded`);
+              context.remark(
+                `Job '${result.jobs.at(-1)}' is suspended: resume it when the others have succeeded, ` +
+                  `kubectl patch job ${result.jobs.at(-1)} --type=merge -p '{"spec":{"suspend":false}}'`,
+              );
             }
             made(result);
             return;
@@ -96,8 +98,8 @@ function lineOfJob(event: DataopsEvent): string | undefined {
 }
 
 function optionsOf(flags: RunFlags): Omit<RunBatchInferenceOptions, 'onLine'> {
-  const gpus = number('--gpus', flags.gpus);
-  const { alpha, shards } = { alpha: number('--alpha', flags.alpha), shards: number('--shards', flags.shards) };
+  const gpus = numberOf('--gpus', flags.gpus);
+  const { alpha, shards } = { alpha: numberOf('--alpha', flags.alpha), shards: numberOf('--shards', flags.shards) };
   const provider = flags.provider ?? (gpus !== undefined && gpus > 0 ? 'cuda' : undefined);
   const args = Object.entries({
     provider,
@@ -129,13 +131,6 @@ function optionsOf(flags: RunFlags): Omit<RunBatchInferenceOptions, 'onLine'> {
       shards,
     }),
   };
-}
-
-function number(flag: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
-  const value = text.trim() === '' ? Number.NaN : Number(text);
-  if (Number.isNaN(value)) throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected a number`);
-  return value;
 }
 
 const PROGRESS_EVERY_MS = 2_000;

@@ -26,7 +26,9 @@ export function registerCaConfigMap(verbs: Verbs, context: CommandContext): void
         made(result);
       }),
     );
-  shared(verbs.delete.command('ca-config-map').description('delete a ConfigMap with a CA certificate'))
+  shared(verbs.delete.command('ca-config-map').description('delete a ConfigMap with a CA certificate'), {
+    dryRun: 'server',
+  })
     .requiredOption('-c, --config-map-name <name>', 'ConfigMap to delete')
     .action((flags: SharedFlags & { readonly configMapName: string }) =>
       inSession(context, flags, async ({ dataops, client, operation, say }) => {

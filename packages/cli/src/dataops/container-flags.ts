@@ -1,8 +1,7 @@
 /** Flags that size a container: --cpu, --memory, --nvidia-gpu, --allocate-resource. */
 import type { ContainerResources } from '@scrim/dataops';
 import type { Command } from 'commander';
-import { ScrimError } from 'scrim';
-import { collect, given } from './session.js';
+import { collect, given, numberOf, pairsOf } from './session.js';
 
 /** Values of the flags. */
 export interface ContainerFlags {
@@ -23,16 +22,8 @@ export function containerFlags(command: Command): Command {
 
 /** The resources the flags ask for. @throws INVALID_ARGUMENT */
 export function resourcesOf(flags: ContainerFlags): ContainerResources {
-  const gpus = flags.nvidiaGpu === undefined ? undefined : Number(flags.nvidiaGpu);
-  const others = flags.allocateResource?.map((text) => {
-    const at = text.indexOf('=');
-    if (at < 1) throw new ScrimError('INVALID_ARGUMENT', `--allocate-resource is '${text}', expected NAME=AMOUNT`);
-    return [text.slice(0, at), text.slice(at + 1)];
-  });
-  return given<ContainerResources>({
-    cpu: flags.cpu,
-    memory: flags.memory,
-    gpus,
-    others: others === undefined ? undefined : Object.fromEntries(others),
-  });
+  const { cpu, memory } = flags;
+  const gpus = numberOf('--nvidia-gpu', flags.nvidiaGpu);
+  const others = pairsOf('--allocate-resource', flags.allocateResource, 'NAME=AMOUNT');
+  return given<ContainerResources>({ cpu, memory, gpus, others });
 }

@@ -4,7 +4,7 @@ import type { DataopsEvent, FlexCacheBackend } from '@scrim/dataops';
 import type { Command } from 'commander';
 import { ScrimError } from 'scrim';
 import type { CommandContext } from '../context.js';
-import { confirm, secretFromStdin } from './ask.js';
+import { agreed, secretFromStdin } from './ask.js';
 import { given, inSession, type SharedFlags, shared } from './session.js';
 import type { Verbs } from './verbs.js';
 
@@ -162,6 +162,7 @@ function deleteCache(remove: Command, context: CommandContext): void {
         .command('flexcache-volume')
         .aliases(['flexcache'])
         .description('delete a FlexCache volume; its origin stays'),
+      { dryRun: 'server' },
     )
       .requiredOption('-p, --pvc-name <name>', 'claim of the cache')
       .option('-f, --force', 'do not ask'),
@@ -170,11 +171,11 @@ function deleteCache(remove: Command, context: CommandContext): void {
       context,
       flags,
       async ({ dataops, client, operation }) => {
-        if (flags.passwordStdin && !flags.force) {
+        if (flags.passwordStdin && !flags.force && flags.dryRun === undefined) {
           throw new ScrimError('INVALID_ARGUMENT', 'stdin can not hold both the password and an answer: add --force');
         }
         const warning = 'Warning: This FlexCache volume will be permanently deleted.';
-        if (!flags.force && !(await confirm(warning, context.signal))) return;
+        if (!(await agreed(flags, warning, context))) return;
         await dataops.deleteFlexCache(client, { ...operation, ...(await backendOf(flags)), pvcName: flags.pvcName });
       },
       lineOf,

@@ -52,6 +52,7 @@ export function registerJupyterLabSnapshot(verbs: Verbs, context: CommandContext
       .command('jupyterlab-snapshot')
       .aliases(['jupyterlabsnapshot'])
       .description('put a workspace back to a snapshot; it is stopped meanwhile'),
+    { dryRun: 'server' },
   )
     .requiredOption('-s, --snapshot-name <name>', 'snapshot to restore')
     .option('--keep-old-volume', 'keep the PersistentVolume that is replaced')
@@ -61,7 +62,14 @@ export function registerJupyterLabSnapshot(verbs: Verbs, context: CommandContext
         flags,
         async ({ dataops, client, operation, say }) => {
           const { snapshotName, keepOldVolume = false } = flags;
-          await dataops.restoreJupyterLabSnapshot(client, { ...operation, snapshotName, keepOldVolume });
+          const restored = await dataops.restoreJupyterLabSnapshot(client, {
+            ...operation,
+            snapshotName,
+            keepOldVolume,
+          });
+          if (flags.dryRun !== undefined) {
+            context.print(`Workspace '${restored.workspaceName}' would be restored (dry run of the server).`);
+          }
           say('JupyterLab workspace snapshot successfully restored.');
         },
         // The Deployment was there before: the toolkit does not call it created.

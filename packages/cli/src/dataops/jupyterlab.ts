@@ -1,12 +1,12 @@
 /** `scrim create|clone|delete|list jupyterlab`. */
-import type { ExtraMount } from '@scrim/dataops';
+import type { CloneJupyterLabOptions, ExtraMount, WorkspaceSettings } from '@scrim/dataops';
 import type { Command } from 'commander';
 import { ScrimError } from 'scrim';
 import type { CommandContext } from '../context.js';
-import { askPassword, confirm, secretFromStdin } from './ask.js';
+import { agreed, askPassword, secretFromStdin } from './ask.js';
 import { type ContainerFlags, containerFlags, resourcesOf } from './container-flags.js';
 import { lineOf } from './lines.js';
-import { collect, given, inSession, type SharedFlags, shared } from './session.js';
+import { collect, given, inSession, pairsOf, type SharedFlags, shared } from './session.js';
 import type { Verbs } from './verbs.js';
 
 const ALIASES = ['jupyter'];
@@ -113,6 +113,7 @@ interface CloneFlags extends WorkspaceFlags {
   readonly sourceWorkspaceName?: string;
   readonly sourceSnapshotName?: string;
   readonly volumeSnapshotClass?: string;
+  readonly annotation?: readonly string[];
 }
 
 function cloneWorkspace(clone: Command, context: CommandContext): void {
@@ -126,7 +127,8 @@ function cloneWorkspace(clone: Command, context: CommandContext): void {
       .requiredOption('-w, --new-workspace-name <name>', 'name of the new workspace')
       .option('-j, --source-workspace-name <name>', 'workspace to clone')
       .option('-s, --source-snapshot-name <name>', 'snapshot of a workspace to clone')
-      .option('-c, --volume-snapshot-class <name>', "VolumeSnapshotClass; default: the cluster's default"),
+      .option('-c, --volume-snapshot-class <name>', "VolumeSnapshotClass; default: the cluster's default")
+      .option('--annotation <name=value>', 'of the claim, such as trident.netapp.io/splitOnClone=true', collect),
   ).action((flags: CloneFlags) =>
     inSession(context, flags, async ({ dataops, client, operation, made, say }) => {
       const { newWorkspaceName, sourceWorkspaceName, sourceSnapshotName, volumeSnapshotClass } = flags;
@@ -135,10 +137,11 @@ function cloneWorkspace(clone: Command, context: CommandContext): void {
         ...operation,
         ...settings,
         newWorkspaceName,
-        ...given<{ sourceWorkspaceName: string; sourceSnapshotName: string; volumeSnapshotClass: string }>({
+        ...given<Omit<CloneJupyterLabOptions, 'newWorkspaceName' | keyof WorkspaceSettings>>({
           sourceWorkspaceName,
           sourceSnapshotName,
           volumeSnapshotClass,
+          annotations: pairsOf('--annotation', flags.annotation, 'NAME=VALUE'),
         }),
       });
       say('Workspace successfully created.');
@@ -156,7 +159,10 @@ interface DeleteFlags extends SharedFlags {
 }
 
 function deleteWorkspace(remove: Command, context: CommandContext): void {
-  shared(remove.command('jupyterlab').aliases(ALIASES).description('delete a workspace with its volume and snapshots'))
+  shared(
+    remove.command('jupyterlab').aliases(ALIASES).description('delete a workspace with its volume and snapshots'),
+    { dryRun: 'server' },
+  )
     .requiredOption('-w, --workspace-name <name>', 'workspace to delete')
     .option('-f, --force', 'do not ask')
     .option('-s, --preserve-snapshots', 'keep the snapshots')
@@ -166,7 +172,7 @@ function deleteWorkspace(remove: Command, context: CommandContext): void {
         flags,
         async ({ dataops, client, operation, say }) => {
           const warning = 'Warning: All data associated with the workspace will be permanently deleted.';
-          if (!flags.force && !(await confirm(warning, context.signal))) return;
+          if (!(await agreed(flags, warning, context))) return;
           const { workspaceName, preserveSnapshots = false, namespace } = flags;
           say(`Deleting workspace '${workspaceName}' in namespace '${namespace}'.`);
           await dataops.deleteJupyterLab(client, { ...operation, workspaceName, preserveSnapshots });

@@ -6,7 +6,7 @@ import { exportRepository, PAYLOAD_FORMATS, type PayloadFormat } from 'scrim/cli
 import type { CommandContext } from '../context.js';
 import { openServable } from '../remote-bundle.js';
 import { formatBytes } from '../table.js';
-import { given, inSession, type SharedFlags, shared } from './session.js';
+import { given, inSession, numberOf, type SharedFlags, shared } from './session.js';
 import type { Verbs } from './verbs.js';
 
 interface PushFlags extends SharedFlags {
@@ -37,7 +37,7 @@ export function registerRepoPush(verbs: Verbs, context: CommandContext): void {
         context,
         flags,
         async ({ dataops, client, operation, made, say }) => {
-          const bundle = await openServable({ ...flags, alpha: Number(flags.alpha) });
+          const bundle = await openServable({ ...flags, alpha: numberOf('--alpha', flags.alpha) ?? 0.8 });
           const files = await exportRepository(bundle, payloadsOf(flags.payloads));
           const progress = context.progress('push', Math.max(1, Math.round(sizeOf(files) / 1024)));
           let result: Awaited<ReturnType<typeof dataops.pushRepository>>;

@@ -22,13 +22,14 @@ export function registerS3Job(verbs: Verbs, context: CommandContext): void {
       else context.print(`Job ${jobName} status:\n${dataops.toYaml(status)}`);
     }),
   );
-  jobFlag(shared(verbs.delete.command('s3-job').description('delete a transfer with its pods'))).action(
-    (flags: JobFlags) =>
-      inSession(context, flags, async ({ dataops, client, operation, say }) => {
-        const jobName = jobOf(flags);
-        await dataops.deleteS3Job(client, { ...operation, jobName });
-        say(`Job ${jobName} deleted.`);
-      }),
+  jobFlag(
+    shared(verbs.delete.command('s3-job').description('delete a transfer with its pods'), { dryRun: 'server' }),
+  ).action((flags: JobFlags) =>
+    inSession(context, flags, async ({ dataops, client, operation, say }) => {
+      const jobName = jobOf(flags);
+      await dataops.deleteS3Job(client, { ...operation, jobName });
+      say(`Job ${jobName} deleted.`);
+    }),
   );
 }
 

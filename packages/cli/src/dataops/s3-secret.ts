@@ -27,7 +27,7 @@ export function registerS3Secret(verbs: Verbs, context: CommandContext): void {
         made(result);
       }),
     );
-  shared(verbs.delete.command('s3-secret').description('delete a Secret with S3 keys'))
+  shared(verbs.delete.command('s3-secret').description('delete a Secret with S3 keys'), { dryRun: 'server' })
     .requiredOption('-d, --secret-name <name>', 'Secret to delete')
     .action((flags: SharedFlags & { readonly secretName: string }) =>
       inSession(context, flags, async ({ dataops, client, operation, say }) => {

@@ -3,7 +3,7 @@ import type { S3JobResult, S3TransferOptions } from '@scrim/dataops';
 import { type Command, Option } from 'commander';
 import { ScrimError } from 'scrim';
 import type { CommandContext } from '../context.js';
-import { collect, given, inSession, type Session, type SharedFlags, shared } from './session.js';
+import { collect, given, inSession, numberOf, type Session, type SharedFlags, shared } from './session.js';
 import type { Verbs } from './verbs.js';
 
 interface TransferFlags extends SharedFlags {
@@ -125,7 +125,7 @@ function optionsOf({ operation }: Session, flags: TransferFlags): S3TransferOpti
     pvcName: flags.pvcName,
     credentialsSecret: flags.credentialsSecret,
     ...given<Pick<S3TransferOptions, 'port' | 'image' | 'caConfigMaps' | 'requests' | 'limits'>>({
-      port: port === undefined ? undefined : Number(port),
+      port: numberOf('--s3-port', port),
       image: flags.imageName ?? flags.image,
       caConfigMaps: flags.caConfigMap,
       requests: amounts(flags.cpuRequest, flags.memoryRequest),

@@ -38,10 +38,13 @@ export interface Session {
   made(result: { readonly manifests?: readonly Manifest[] }): void;
 }
 
-/** Adds the flags every command has. `shortOutput` is false where -o means something else. */
+/**
+ * Adds the flags every command has. `shortOutput` is false where -o means something else; `dryRun` is 'server' where what
+ * would be done depends on what is there.
+ */
 export function shared(
   command: Command,
-  { shortOutput = true, dryRun = false }: { readonly shortOutput?: boolean; readonly dryRun?: boolean } = {},
+  { shortOutput = true, dryRun = false }: { readonly shortOutput?: boolean; readonly dryRun?: boolean | 'server' } = {},
 ): Command {
   command
     .option('-n, --namespace <name>', 'Kubernetes namespace', 'default')
@@ -59,7 +62,11 @@ export function shared(
         'table',
       ]),
     );
-  if (dryRun) {
+  if (dryRun === 'server') {
+    command.addOption(
+      new Option('--dry-run <where>', "'server': have the server check it, and change nothing").choices(['server']),
+    );
+  } else if (dryRun) {
     command.addOption(
       new Option('--dry-run <where>', "'client': only write the objects; 'server': have the server check them").choices(
         ['client', 'server'],
@@ -93,6 +100,8 @@ export async function inSession(
       else if (flags.dryRun === undefined) {
         const text = line(event);
         if (text !== undefined) say(text);
+      } else if (event.type === 'deleting') {
+        say(`${event.kind} '${event.name}' would be deleted (dry run of the ${flags.dryRun}).`);
       }
     },
     ...(flags.timeout === undefined ? {} : { timeoutMs: flags.timeout }),
@@ -140,6 +149,29 @@ export function duration(text: string): number {
   if (!(value > 0))
     throw new ScrimError('INVALID_ARGUMENT', `the duration is '${text}', expected one such as 90s, 10m or 1h`);
   return value;
+}
+
+/** A flag's number; undefined where it was not given. @throws INVALID_ARGUMENT */
+export function numberOf(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = text.trim() === '' ? Number.NaN : Number(text);
+  if (Number.isNaN(value)) throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected a number`);
+  return value;
+}
+
+/** NAME=VALUE flags as a record; undefined where none was given. `expected` says what they look like. @throws INVALID_ARGUMENT */
+export function pairsOf(
+  flag: string,
+  texts: readonly string[] | undefined,
+  expected: string,
+): Readonly<Record<string, string>> | undefined {
+  if (texts === undefined) return undefined;
+  const pairs = texts.map((text) => {
+    const at = text.indexOf('=');
+    if (at < 1) throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected ${expected}`);
+    return [text.slice(0, at), text.slice(at + 1)];
+  });
+  return Object.fromEntries(pairs);
 }
 
 /** A flag that is given again and again, collected. */

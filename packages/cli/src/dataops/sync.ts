@@ -3,7 +3,7 @@ import type { S3ServerOptions, SyncS3Options, SyncStatistics } from '@scrim/data
 import type { Command } from 'commander';
 import { ScrimError } from 'scrim';
 import type { CommandContext } from '../context.js';
-import { collect, given, inSession, type SharedFlags, shared } from './session.js';
+import { collect, given, inSession, numberOf, type SharedFlags, shared } from './session.js';
 import type { Verbs } from './verbs.js';
 
 interface SyncFlags extends SharedFlags {
@@ -67,7 +67,9 @@ export function registerSync(program: Command, verbs: Verbs, context: CommandCon
         });
       }),
   );
-  shared(verbs.delete.command('sync').description('delete a scheduled synchronisation; the data stays'))
+  shared(verbs.delete.command('sync').description('delete a scheduled synchronisation; the data stays'), {
+    dryRun: 'server',
+  })
     .requiredOption('--name <name>', 'CronJob to delete')
     .action((flags: SharedFlags & { readonly name: string }) =>
       inSession(context, flags, async ({ dataops, client, operation, say }) => {
@@ -182,7 +184,7 @@ function serverOf(flags: SyncFlags): Pick<S3ServerOptions, 'host' | 'credentials
     useHttps: flags.useHttps,
     verifyCertificates: flags.verifyCertificates,
     ...given<Pick<S3ServerOptions, 'port' | 'image' | 'caConfigMaps' | 'requests' | 'limits'>>({
-      port: flags.s3Port === undefined ? undefined : Number(flags.s3Port),
+      port: numberOf('--s3-port', flags.s3Port),
       image: flags.imageName,
       caConfigMaps: flags.caConfigMap,
       requests: amounts(flags.cpuRequest, flags.memoryRequest),

@@ -3,9 +3,9 @@ import type { CreateTritonServerOptions, TritonAutoscale, TritonEndpoints } from
 import { type Command, Option } from 'commander';
 import { ScrimError } from 'scrim';
 import type { CommandContext } from '../context.js';
-import { confirm } from './ask.js';
+import { agreed } from './ask.js';
 import { type ContainerFlags, containerFlags, resourcesOf } from './container-flags.js';
-import { duration, given, inSession, type SharedFlags, shared } from './session.js';
+import { duration, given, inSession, numberOf, type SharedFlags, shared } from './session.js';
 import type { Verbs } from './verbs.js';
 
 /** Adds the commands. */
@@ -54,8 +54,9 @@ function createServer(create: Command, context: CommandContext): void {
     inSession(context, flags, async ({ dataops, client, operation, made, say }) => {
       const { serverName, modelRepoPvcName, image, loadBalancer } = flags;
       const autoscale = autoscaleOf(flags);
-      const replicas = flags.replicas === undefined ? undefined : Number(flags.replicas);
+      const replicas = numberOf('--replicas', flags.replicas);
       if (flags.target === 'kserve') {
+        refuseWithKServe(flags);
         const service = await dataops.createInferenceService(client, {
           ...operation,
           serverName,
@@ -97,6 +98,16 @@ function createServer(create: Command, context: CommandContext): void {
   );
 }
 
+/** Reachability and scaling are KServe's own business. @throws INVALID_ARGUMENT for flags that would be without effect */
+function refuseWithKServe({ queueTime, loadBalancer }: CreateFlags): void {
+  const flag = queueTime === undefined ? (loadBalancer ? '--load-balancer' : undefined) : '--queue-time';
+  if (flag === undefined) return;
+  throw new ScrimError(
+    'INVALID_ARGUMENT',
+    `${flag} has no effect with --target kserve: KServe goes by its own settings`,
+  );
+}
+
 const DEFAULT_QUEUE_TIME_MS = 10;
 
 function autoscaleOf({ autoscale, queueTime }: CreateFlags): TritonAutoscale | undefined {
@@ -113,7 +124,9 @@ function autoscaleOf({ autoscale, queueTime }: CreateFlags): TritonAutoscale | u
 
 function deleteServer(remove: Command, context: CommandContext): void {
   targetFlag(
-    shared(remove.command('triton-server').aliases(['triton']).description('delete a server; its models stay')),
+    shared(remove.command('triton-server').aliases(['triton']).description('delete a server; its models stay'), {
+      dryRun: 'server',
+    }),
   )
     .requiredOption('-s, --server-name <name>', 'server to delete')
     .option('-f, --force', 'do not ask')
@@ -121,7 +134,7 @@ function deleteServer(remove: Command, context: CommandContext): void {
       (flags: SharedFlags & { readonly serverName: string; readonly force?: boolean; readonly target?: Target }) =>
         inSession(context, flags, async ({ dataops, client, operation, say }) => {
           const warning = 'Warning: This server will be permanently deleted.';
-          if (!flags.force && !(await confirm(warning, context.signal))) return;
+          if (!(await agreed(flags, warning, context))) return;
           const { serverName, namespace } = flags;
           say(`Deleting server '${serverName}' in namespace '${namespace}'.`);
           say('Note: this operation does NOT delete the model repository PVC.');

@@ -1,7 +1,7 @@
 /** `scrim create|list|delete|restore volume-snapshot`. */
 import type { Command } from 'commander';
 import type { CommandContext } from '../context.js';
-import { confirm } from './ask.js';
+import { agreed } from './ask.js';
 import { given, inSession, type SharedFlags, shared } from './session.js';
 import { listSnapshots } from './snapshot-table.js';
 import type { Verbs } from './verbs.js';
@@ -63,13 +63,14 @@ function deleteSnapshot(remove: Command, context: CommandContext): void {
       .command('volume-snapshot')
       .aliases(['volumesnapshot', 'jupyterlab-snapshot', 'jupyterlabsnapshot'])
       .description('delete a snapshot of a volume or a workspace'),
+    { dryRun: 'server' },
   )
     .requiredOption('-s, --snapshot-name <name>', 'snapshot to delete')
     .option('-f, --force', 'do not ask')
     .action((flags: NamedFlags) =>
       inSession(context, flags, async ({ dataops, client, operation }) => {
         const warning = 'Warning: This snapshot will be permanently deleted.';
-        if (!flags.force && !(await confirm(warning, context.signal))) return;
+        if (!(await agreed(flags, warning, context))) return;
         await dataops.deleteVolumeSnapshot(client, { ...operation, snapshotName: flags.snapshotName });
       }),
     );
@@ -81,6 +82,7 @@ function restoreSnapshot(restore: Command, context: CommandContext): void {
       .command('volume-snapshot')
       .aliases(['volumesnapshot'])
       .description('put a volume back to a snapshot; the old volume goes only when the new one is bound'),
+    { dryRun: 'server' },
   )
     .requiredOption('-s, --snapshot-name <name>', 'snapshot to restore')
     .option('-f, --force', 'do not ask')
@@ -89,10 +91,14 @@ function restoreSnapshot(restore: Command, context: CommandContext): void {
       inSession(context, flags, async ({ dataops, client, operation, say }) => {
         const warning =
           'Warning: In order to restore a snapshot, the PersistentVolumeClaim (PVC) associated the snapshot must NOT be mounted to any pods.';
-        if (!flags.force && !(await confirm(warning, context.signal))) return;
+        if (!(await agreed(flags, warning, context))) return;
         const { snapshotName, keepOldVolume = false } = flags;
         const result = await dataops.restoreVolumeSnapshot(client, { ...operation, snapshotName, keepOldVolume });
         say('VolumeSnapshot successfully restored.');
+        if (flags.dryRun !== undefined) {
+          const how = result.method === 'swap' ? 'by a new volume' : 'in place';
+          context.print(`PersistentVolumeClaim '${result.pvcName}' would be restored ${how} (dry run of the server).`);
+        }
         if (result.oldVolume !== undefined) context.remark(`kept PersistentVolume '${result.oldVolume}'`);
       }),
     );

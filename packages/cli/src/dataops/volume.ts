@@ -1,8 +1,9 @@
 /** `scrim create|clone|delete|list volume`, with the toolkit's aliases vol, pvc and persistentvolumeclaim. */
+import type { CloneVolumeOptions, CreateVolumeOptions, OperationOptions } from '@scrim/dataops';
 import type { Command } from 'commander';
 import type { CommandContext } from '../context.js';
-import { confirm } from './ask.js';
-import { collect, given, inSession, type SharedFlags, shared } from './session.js';
+import { agreed } from './ask.js';
+import { collect, given, inSession, pairsOf, type SharedFlags, shared } from './session.js';
 import type { Verbs } from './verbs.js';
 
 const ALIASES = ['vol', 'pvc', 'persistentvolumeclaim'];
@@ -20,6 +21,7 @@ interface CreateFlags extends SharedFlags {
   readonly size: string;
   readonly storageClass?: string;
   readonly accessMode?: readonly string[];
+  readonly annotation?: readonly string[];
 }
 
 function createVolume(create: Command, context: CommandContext): void {
@@ -30,12 +32,14 @@ function createVolume(create: Command, context: CommandContext): void {
     .requiredOption('-s, --size <size>', 'size, such as 1024Mi, 100Gi or 10Ti')
     .option('-c, --storage-class <name>', "StorageClass; default: the cluster's default")
     .option('--access-mode <mode>', 'ReadWriteMany (default), ReadWriteOnce, …; may be repeated', collect)
+    .option('--annotation <name=value>', 'of the claim; may be repeated', collect)
     .action((flags: CreateFlags) =>
       inSession(context, flags, async ({ dataops, client, operation, made }) => {
         const { pvcName, size, storageClass, accessMode } = flags;
-        const more = given<{ storageClass: string; accessModes: readonly string[] }>({
+        const more = given<Pick<CreateVolumeOptions, 'storageClass' | 'accessModes' | 'annotations'>>({
           storageClass,
           accessModes: accessMode,
+          annotations: pairsOf('--annotation', flags.annotation, 'NAME=VALUE'),
         });
         made(await dataops.createVolume(client, { ...operation, pvcName, size, ...more }));
       }),
@@ -47,6 +51,7 @@ interface CloneFlags extends SharedFlags {
   readonly sourcePvcName?: string;
   readonly sourceSnapshotName?: string;
   readonly volumeSnapshotClass?: string;
+  readonly annotation?: readonly string[];
 }
 
 function cloneVolume(clone: Command, context: CommandContext): void {
@@ -57,13 +62,15 @@ function cloneVolume(clone: Command, context: CommandContext): void {
     .option('-v, --source-pvc-name <name>', 'claim to clone')
     .option('-s, --source-snapshot-name <name>', 'VolumeSnapshot to clone')
     .option('-c, --volume-snapshot-class <name>', "VolumeSnapshotClass; default: the cluster's default")
+    .option('--annotation <name=value>', 'of the claim, such as trident.netapp.io/splitOnClone=true', collect)
     .action((flags: CloneFlags) =>
       inSession(context, flags, async ({ dataops, client, operation, made }) => {
         const { newPvcName, sourcePvcName, sourceSnapshotName, volumeSnapshotClass } = flags;
-        const more = given<{ sourcePvcName: string; sourceSnapshotName: string; volumeSnapshotClass: string }>({
+        const more = given<Omit<CloneVolumeOptions, 'newPvcName' | keyof OperationOptions>>({
           sourcePvcName,
           sourceSnapshotName,
           volumeSnapshotClass,
+          annotations: pairsOf('--annotation', flags.annotation, 'NAME=VALUE'),
         });
         made(await dataops.cloneVolume(client, { ...operation, newPvcName, ...more }));
       }),
@@ -77,14 +84,16 @@ interface DeleteFlags extends SharedFlags {
 }
 
 function deleteVolume(remove: Command, context: CommandContext): void {
-  shared(remove.command('volume').aliases(ALIASES).description('delete a volume and its snapshots'))
+  shared(remove.command('volume').aliases(ALIASES).description('delete a volume and its snapshots'), {
+    dryRun: 'server',
+  })
     .requiredOption('-p, --pvc-name <name>', 'claim to delete')
     .option('-f, --force', 'do not ask')
     .option('-s, --preserve-snapshots', "keep the volume's snapshots")
     .action((flags: DeleteFlags) =>
       inSession(context, flags, async ({ dataops, client, operation }) => {
         const warning = 'Warning: All data associated with the volume will be permanently deleted.';
-        if (!flags.force && !(await confirm(warning, context.signal))) return;
+        if (!(await agreed(flags, warning, context))) return;
         const { pvcName, preserveSnapshots = false } = flags;
         await dataops.deleteVolume(client, { ...operation, pvcName, preserveSnapshots });
       }),

@@ -38,6 +38,8 @@ export interface ApplyOptions {
 export interface DeleteOptions {
   /** Only if the object still is the one with this uid. */
   readonly uid?: string;
+  /** With `uid`: only if it is unchanged since it was read. */
+  readonly resourceVersion?: string;
   readonly propagationPolicy?: 'Foreground' | 'Background' | 'Orphan';
   readonly dryRun?: boolean;
   readonly signal?: AbortSignal;
@@ -165,16 +167,18 @@ export class KubeClient {
 
   /** Asks for an object's deletion; false where there was none (or, with `uid`, another one). */
   async delete(kind: Kind, namespace: string, name: string, options: DeleteOptions = {}): Promise<boolean> {
+    const version = options.resourceVersion === undefined ? {} : { resourceVersion: options.resourceVersion };
     try {
       await this.#json({
         method: 'DELETE',
         path: this.path(kind, namespace, name),
-        query: { dryRun: options.dryRun ? 'All' : undefined },
+        // Where there is a body, the server does not read options from the query.
         body: {
           apiVersion: 'v1',
           kind: 'DeleteOptions',
+          ...(options.dryRun ? { dryRun: ['All'] } : {}),
           propagationPolicy: options.propagationPolicy ?? 'Background',
-          ...(options.uid === undefined ? {} : { preconditions: { uid: options.uid } }),
+          ...(options.uid === undefined ? {} : { preconditions: { uid: options.uid, ...version } }),
         },
         ...signalled(options.signal),
       });
@@ -242,7 +246,7 @@ export class KubeClient {
         if (error.code !== 'UNAVAILABLE' || attempt === RETRIES) throw error;
         await sleep(Math.min(100 * 2 ** attempt, LONGEST_PAUSE_MS), undefined, { ...signalled(request.signal) }).catch(
           () => {
-            throw aborted(request.signal);
+            throw endedWhile(aborted(request.signal), error);
           },
         );
       }
@@ -266,6 +270,12 @@ function signalled(signal: AbortSignal | undefined): { signal?: AbortSignal } {
 export function aborted(signal: AbortSignal | undefined): ScrimError {
   const reason: unknown = signal?.reason;
   return reason instanceof ScrimError ? reason : new ScrimError('CANCELLED', 'the operation was cancelled');
+}
+
+/** A deadline that passed while the server could not be reached says so. */
+function endedWhile(end: ScrimError, trouble: ScrimError): ScrimError {
+  if (end.code !== 'DEADLINE_EXCEEDED') return end;
+  return new ScrimError(end.code, `${end.message}: ${trouble.message}`, { cause: trouble, details: end.details });
 }
 
 function asUnavailable(error: unknown, server: string): ScrimError {

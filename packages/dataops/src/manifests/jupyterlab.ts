@@ -117,8 +117,11 @@ export function workspaceDeployment(spec: {
         metadata: { labels: { ...spec.labels } },
         spec: {
           automountServiceAccountToken: false,
-          // Jupyter's images run as jovyan (1000:100); the group lets it write to its volumes.
+          // jovyan of Jupyter's images; the group lets it write to its volumes.
           securityContext: {
+            runAsNonRoot: true,
+            runAsUser: 1000,
+            runAsGroup: 100,
             fsGroup: 100,
             fsGroupChangePolicy: 'OnRootMismatch',
             seccompProfile: { type: 'RuntimeDefault' },
@@ -132,11 +135,11 @@ export function workspaceDeployment(spec: {
               env: [
                 { name: 'JUPYTER_ENABLE_LAB', value: 'yes' },
                 { name: 'RESTARTABLE', value: 'yes' },
-                { name: 'CHOWN_HOME', value: 'yes' },
                 { name: 'JUPYTER_CONFIG_PATH', value: CONFIG_DIR },
               ],
               ports: [{ name: 'http', containerPort: PORT, protocol: 'TCP' }],
               readinessProbe: { tcpSocket: { port: PORT }, periodSeconds: 3 },
+              securityContext: { allowPrivilegeEscalation: false, capabilities: { drop: ['ALL'] } },
               volumeMounts,
               ...(resources === undefined ? {} : { resources }),
             },

@@ -1,5 +1,7 @@
 /** Manifests hold only fields that Kubernetes 1.34 knows: what a server with strict field validation would refuse. */
 
+import { readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import * as models from '@kubernetes/client-node';
 import { describe, expect, it } from 'vitest';
 import { COMMAND_RULES, clusterRoles } from '../rbac.js';
@@ -12,6 +14,7 @@ import { caConfigMap, s3Secret, syncCronJob, syncJob, transferJob } from './s3.j
 import { tritonDeployment, tritonService } from './triton.js';
 import { tritonAutoscaler } from './triton-autoscaler.js';
 import { claimManifest } from './volume.js';
+import { volumeBinder } from './volume-binder.js';
 
 interface Model {
   getAttributeTypeMap?(): readonly { readonly name: string; readonly type: string }[];
@@ -37,6 +40,7 @@ function unknownFields(value: unknown, type: string, path = ''): string[] {
   });
 }
 
+const EXAMPLES = fileURLToPath(new URL('../../../../deploy/examples', import.meta.url));
 const labels = workspaceLabels('live');
 const s3 = {
   endpoint: 'https://s3.example.com',
@@ -104,6 +108,7 @@ const CASES: readonly [string, object][] = [
     mergeJob(batch, shards),
   ].map((job): [string, object] => ['V1Job', job]),
   ['V1Pod', repositoryPusher({ name: 'a', image: 'busybox', claim: 'models', runAsUser: 1000, runAsGroup: 1000 })],
+  ['V1Pod', volumeBinder({ name: 'a', image: 'busybox', claim: 'data' })],
   [
     'V2HorizontalPodAutoscaler',
     tritonAutoscaler({ server: 'a', ownerUid: 'u', minReplicas: 1, maxReplicas: 4, queueTimeMs: 10 }),
@@ -118,6 +123,17 @@ describe('manifests', () => {
     expect(unknownFields(manifest, type)).toEqual([]);
   });
 
+  it.each(readdirSync(EXAMPLES))('deploy/examples/%s has no such field either', (file) => {
+    const documents = models.loadAllYaml(readFileSync(`${EXAMPLES}/${file}`, 'utf8')) as Record<string, string>[];
+    expect(documents.length).toBeGreaterThan(0);
+    for (const document of documents) {
+      const [version = '', group = ''] = (document.apiVersion ?? '').split('/').reverse();
+      if (group.includes('.') && !group.endsWith('storage.k8s.io')) continue; // a custom resource
+      const type = `${version === '' ? '' : version[0]?.toUpperCase()}${version.slice(1)}${document.kind}`;
+      expect(unknownFields(document, type)).toEqual([]);
+    }
+  });
+
   it('notices a field at a wrong place', () => {
     const wrong = { spec: { template: { spec: { containers: [{ name: 'a', restartPolicy: 'Never', mounts: [] }] } } } };
     expect(unknownFields(wrong, 'V1Job')).toEqual(['.spec.template.spec.containers[0].mounts']);
@@ -126,6 +142,17 @@ describe('manifests', () => {
   it('gives a workspace and a server of one name different pods', () => {
     const workspace = workspaceService({ workspace: 'same', labels, loadBalancer: false, tls: false });
     expect(workspace.spec?.selector).not.toEqual(tritonService({ server: 'same', loadBalancer: false }).spec?.selector);
+  });
+
+  it('runs workspaces and servers without root', () => {
+    const workspace = workspaceDeployment({ workspace: 'live', labels, image: 'i', secret: 's' });
+    for (const { spec } of [workspace, tritonDeployment({ server: 'a', image: 'i', modelRepository: 'm' })]) {
+      expect(spec?.template.spec?.securityContext).toMatchObject({ runAsNonRoot: true, runAsUser: 1000 });
+      expect(spec?.template.spec?.containers[0]?.securityContext).toMatchObject({
+        allowPrivilegeEscalation: false,
+        capabilities: { drop: ['ALL'] },
+      });
+    }
   });
 
   it('keeps the password hash out of the pod', () => {
