@@ -10,15 +10,8 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { ScrimError } from '../errors.js';
 import { errorAnswer, type HttpAnswer, type HttpCall } from '../server/index.js';
+import { checkServerTls, type ServerTls } from './server-certificates.js';
 import { createTokenCheck } from './server-token.js';
-
-/** Certificate and key in PEM, and the authorities that clients' certificates must come from. */
-export interface ServerTls {
-  readonly cert: string | Uint8Array;
-  readonly key: string | Uint8Array;
-  /** With it clients must show a certificate (mTLS). */
-  readonly clientCa?: string | Uint8Array;
-}
 
 /** One line of the access log. */
 export interface AccessRecord {
@@ -68,6 +61,9 @@ const HEADERS_TIMEOUT_MS = 10_000;
 const CHECK_INTERVAL_MS = 1_000;
 const PREFLIGHT_MAX_AGE_S = '600';
 const EXPOSED_HEADERS = 'inference-header-content-length, retry-after';
+const ORIGIN = /^https?:\/\/[^/?#]*/i;
+/** How a socket for both families shows an IPv4 address. */
+const MAPPED = /^::ffff:(?=\d+\.)/i;
 const OPEN_PATHS: ReadonlySet<string> = new Set(['/v2/health/live', '/v2/health/ready']);
 
 /** Starts to listen. @throws ScrimError UNAVAILABLE if the address can't be had, INVALID_ARGUMENT for a wrong option. */
@@ -79,7 +75,10 @@ export async function listenHttp(options: HttpListenerOptions): Promise<HttpList
     keepAliveTimeout: options.keepAliveTimeoutMs ?? 60_000,
     connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, requestTimeoutMs),
     noDelay: true,
+    // A missing Host is refused below, with a v2 error as its body.
+    requireHostHeader: false,
   };
+  if (tls !== undefined) checkServerTls(tls);
   const state = { isClosing: false };
   const exchange = createExchange(options, state);
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => void exchange(request, response);
@@ -135,17 +134,20 @@ async function closeServer(server: Server, timeoutMs: number): Promise<void> {
   clearTimeout(timer);
 }
 
+/** Faults below HTTP that have a status of their own. */
+const BROKEN: Readonly<Record<string, readonly [status: string, text: string]>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'the request did not arrive in time'],
+  HPE_HEADER_OVERFLOW: ['431 Request Header Fields Too Large', 'the headers of the request are too large'],
+};
+
 /** What is no HTTP gets an answer in v2 form and loses its connection. */
 function refuseBroken(error: Error & { code?: string }, socket: Socket): void {
   if (!socket.writable || error.code === 'ECONNRESET') {
     socket.destroy();
     return;
   }
-  const timeout = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
-  const status = timeout ? '408 Request Timeout' : '400 Bad Request';
-  const body = JSON.stringify({
-    error: timeout ? 'the request did not arrive in time' : 'the request is not valid HTTP',
-  });
+  const [status, text] = BROKEN[error.code ?? ''] ?? ['400 Bad Request', 'the request is not valid HTTP'];
+  const body = JSON.stringify({ error: text });
   socket.end(
     `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   );
@@ -159,7 +161,9 @@ function createExchange(options: HttpListenerOptions, state: { readonly isClosin
   return async (request, response) => {
     const started = performance.now();
     const method = request.method ?? 'GET';
-    const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
+    // Proxies may send the whole URL (RFC 9112, 3.2.2).
+    const path = (request.url ?? '/').replace(ORIGIN, '').split('?', 1)[0] || '/';
+    const peer = request.socket.remoteAddress?.replace(MAPPED, '');
     const gone = new AbortController();
     response.once('close', () => {
       if (!response.writableFinished) gone.abort();
@@ -178,6 +182,9 @@ function createExchange(options: HttpListenerOptions, state: { readonly isClosin
           throw new ScrimError('UNAUTHENTICATED', 'the request bears no valid token');
         }
         isComplete = false;
+        if (request.headers.host === undefined && request.httpVersion === '1.1') {
+          throw new ScrimError('INVALID_ARGUMENT', 'the request has no Host header');
+        }
         const body = await readBody(request, maxBodyBytes);
         isComplete = true;
         requestBytes = body.length;
@@ -190,6 +197,7 @@ function createExchange(options: HttpListenerOptions, state: { readonly isClosin
           },
           body,
           signal: gone.signal,
+          ...(peer === undefined ? {} : { peer }),
         });
       }
     } catch (error) {

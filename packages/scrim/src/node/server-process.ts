@@ -13,11 +13,12 @@ import {
   type ServerEvent,
 } from '../server/index.js';
 import { type GrpcListener, listenGrpc } from './grpc-server.js';
-import { type AccessRecord, type HttpListener, listenHttp, type ServerTls } from './http-listener.js';
+import { type AccessRecord, type HttpListener, listenHttp } from './http-listener.js';
 import { openModelRepository } from './model-files.js';
 import { createNodeEngine } from './ort-engine.js';
 import { startOrtProcess } from './ort-process-host.js';
 import type { NodeExecutionProvider } from './ort-runtime.js';
+import type { ServerTls } from './server-certificates.js';
 
 /**
  * What an instance of a model runs in: a thread of the server, or a child process, which costs a copy of every tensor and

@@ -271,6 +271,11 @@ describe('models', () => {
     expect((await server.index()).find(({ name }) => name === 'broken')).toMatchObject({ state: 'UNAVAILABLE' });
     await server.unload('broken');
     expect(server.ready()).toBe(true);
+    // A caller who asks for what is not there leaves no trace: the server stays ready.
+    await expect(server.load('nowhere')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    expect(server.ready()).toBe(true);
+    expect((await server.index()).map(({ name }) => name)).not.toContain('nowhere');
+    await expect(server.unload('nowhere')).rejects.toMatchObject({ code: 'NOT_FOUND' });
 
     repository.set('m', { '4/model.onnx': addOne(40) });
     await server.load('m');
