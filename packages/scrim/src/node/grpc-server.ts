@@ -80,6 +80,7 @@ type AnyCall = Pick<ServerUnaryCall<Buffer, Buffer>, 'metadata' | 'getPeer'>;
 
 const SERVICE = pb.GRPCInferenceService.typeName;
 const HEALTH = healthPb.Health.typeName;
+const GONE = 'the caller has gone';
 /** HTTP/2 window: large enough that a tensor needs no round trip on the way. */
 const WINDOW_BYTES = 8 * 2 ** 20;
 const DEFAULT_STREAM_REQUESTS = 64;
@@ -137,16 +138,22 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
     handlers[name] = async (call: ServerUnaryCall<Buffer, Buffer>, reply: sendUnaryData<Buffer>): Promise<void> => {
       const started = performance.now();
       const gone = new AbortController();
-      call.on('cancelled', () => gone.abort());
+      // grpc-js says so of every call that ends, answered or not; without a reason abort() makes one with a stack.
+      let isOpen = true;
+      call.on('cancelled', () => {
+        if (isOpen) gone.abort(GONE);
+      });
       const path = `/${service}/${name}`;
       try {
         if (service === SERVICE) authorize(call);
         const message = decodeMessage(input, plainBytes(call.request), { limits });
         const bytes = asBuffer(encodeMessage(output, await task(message, gone.signal, call)));
+        isOpen = false;
         reply(null, bytes);
         record(path, 0, started, call.request.length, bytes.length);
       } catch (error) {
         const { grpc: code, message } = wireErrorOf(error);
+        isOpen = false;
         reply({ code, details: message });
         record(path, code, started, call.request.length, 0);
       }

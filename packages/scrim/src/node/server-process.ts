@@ -94,7 +94,9 @@ export function nodeEngineFactory(
   );
   return async ({ instances }) => {
     const own = Math.max(1, Math.floor(threads / instances));
-    if (kind === 'thread') return createNodeEngine({ threads: own, executionProvider });
+    // On a GPU every run waits for the device: nothing is short enough to block this thread.
+    const thread = executionProvider === 'cpu' ? 'adaptive' : 'worker';
+    if (kind === 'thread') return createNodeEngine({ threads: own, executionProvider, thread });
     return startOrtProcess({ executionProvider, threads: own, interOpThreads: 1, spin: false, logLevel: 'fatal' });
   };
 }
