@@ -77,7 +77,8 @@ const DEFAULT_POLL_S = 15;
 const CLOSE_MS = 2_000;
 
 /**
- * An engine factory over onnxruntime-node that divides `threads` among the instances of a model.
+ * An engine factory over onnxruntime-node that divides `threads` among the instances of a model whose configuration does
+ * not say how many it wants.
  * @param threads default: all of the machine's
  */
 export function nodeEngineFactory(
@@ -92,8 +93,8 @@ export function nodeEngineFactory(
     kind === 'thread' || kind === 'process',
     `instances is '${String(kind)}', expected 'thread' or 'process'`,
   );
-  return async ({ instances }) => {
-    const own = Math.max(1, Math.floor(threads / instances));
+  return async ({ instances, threads: asked }) => {
+    const own = asked ?? Math.max(1, Math.floor(threads / instances));
     // On a GPU every run waits for the device: nothing is short enough to block this thread.
     const thread = executionProvider === 'cpu' ? 'adaptive' : 'worker';
     if (kind === 'thread') return createNodeEngine({ threads: own, executionProvider, thread });

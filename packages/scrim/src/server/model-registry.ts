@@ -30,6 +30,7 @@ import {
   instanceCount,
   type ModelSettings,
   settleModel,
+  wantedThreads,
   wantsGpu,
 } from './model-settings.js';
 import { type Clock, ServedModel } from './served-model.js';
@@ -294,7 +295,11 @@ export class ModelRegistry {
     const file = config.defaultModelFilename === '' ? 'model.onnx' : config.defaultModelFilename;
     const bytes = await folder.readModel(version, file);
     const count = instanceCount(config);
-    const request = { model: name, version, instances: count, gpu: wantsGpu(config) };
+    const threads = wantedThreads(name, config);
+    const request = {
+      ...{ model: name, version, instances: count, gpu: wantsGpu(config) },
+      ...(threads === undefined ? {} : { threads }),
+    };
     const instances: ModelInstance[] = [];
     try {
       for (let i = 0; i < count; i++) instances.push(await ModelInstance.start(engineFactory, request, bytes));
