@@ -58,6 +58,8 @@ export interface HttpListener {
 }
 
 const JOINED_BYTES = 2 ** 14;
+/** A body gets its whole memory once one part in this many of it has come. */
+const TRUSTED_SHARE = 16;
 const HEADERS_TIMEOUT_MS = 10_000;
 const CHECK_INTERVAL_MS = 1_000;
 const PREFLIGHT_MAX_AGE_S = '600';
@@ -256,9 +258,12 @@ function readBody(request: IncomingMessage, maxBytes: number): Promise<Uint8Arra
     new ScrimError('LIMIT_EXCEEDED', `the request has more than ${maxBytes} bytes`, { details: { maxBytes } });
   if (announced !== undefined && Number(announced) > maxBytes) return Promise.reject(tooLarge());
   return new Promise((resolve, reject) => {
-    const known = announced === undefined ? undefined : Number(announced);
-    // Memory is taken as bytes come, not as they are announced.
-    const parts: Uint8Array[] = [];
+    /** 0 where it comes in chunks. */
+    const known = Number(announced ?? 0);
+    // Memory is taken as bytes come, not as they are announced: the whole only once a part of it is here. From then on
+    // each piece is copied while the next one is on its way.
+    let parts: Uint8Array[] = [];
+    let body: Uint8Array | undefined;
     let size = 0;
     const done = (settle: () => void): void => {
       request.off('data', onData);
@@ -269,10 +274,18 @@ function readBody(request: IncomingMessage, maxBytes: number): Promise<Uint8Arra
     };
     const onData = (part: Uint8Array): void => {
       size += part.length;
-      if (size > maxBytes) done(() => reject(tooLarge()));
-      else parts.push(part);
+      if (size > maxBytes) {
+        done(() => reject(tooLarge()));
+      } else if (body) {
+        body.set(part, size - part.length);
+      } else {
+        parts.push(part);
+        if (known === 0 || size * TRUSTED_SHARE < known) return;
+        body = join(parts, known);
+        parts = [];
+      }
     };
-    const onEnd = (): void => done(() => resolve(join(parts, known ?? size)));
+    const onEnd = (): void => done(() => resolve(body ?? join(parts, size)));
     const onGone = (): void => done(() => reject(new ScrimError('CANCELLED', 'the caller went away')));
     request.on('data', onData);
     request.on('end', onEnd);
