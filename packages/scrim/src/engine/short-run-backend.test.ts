@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { startOrtRuntime } from '../node/ort-runtime.js';
-import { Graph } from '../onnx/index.js';
-import { float32, type Tensor, tensor } from '../tensor.js';
+import { decodeModel, Graph, isSteady } from '../onnx/index.js';
+import { float32, int64, type Tensor } from '../tensor.js';
 import type { Backend, BackendRunOptions } from './backend.js';
 import { createShortRunBackend } from './short-run-backend.js';
 
@@ -56,15 +56,14 @@ async function both() {
   const time = { ms: 0.01 };
   const clock = { ms: 0, step: 0 };
   const [there, here] = [await counted(time), await counted(time)];
-  const backend = createShortRunBackend(
-    there.backend,
-    here.backend,
-    (start) => start(),
-    () => {
+  const backend = createShortRunBackend(there.backend, here.backend, {
+    isSteady: (model) => isSteady(decodeModel(model)),
+    mark: (start) => start(),
+    now: () => {
       clock.ms += clock.step;
       return clock.ms;
     },
-  );
+  });
   closing.push(backend);
   const { graph } = await backend.load(addOne(), { threads: 1, optimize: 'all', resident: {} });
   const go = async (size = 2): Promise<number> => {
@@ -92,6 +91,27 @@ describe('a backend for short runs', () => {
     expect(there.runs()).toBe(80);
     await backend.load(addOne(), { threads: 1, optimize: 'all', resident: { x: 'y' } });
     expect([there.held(), here.held()]).toEqual([2, 1]);
+  });
+
+  it('trusts no other shape for one that was short, and no graph whose work depends on values', async () => {
+    const { there, here, go, backend } = await both();
+    for (let i = 0; i < 20; i++) await go(2);
+    expect(here.runs()).toBe(4);
+    for (let i = 0; i < 16; i++) await go(3);
+    expect(here.runs()).toBe(4);
+    await go(3);
+    expect(here.runs()).toBe(5);
+    // A caller that sends ever new shapes gets none of them run here, and makes nothing grow.
+    for (let size = 10; size < 110; size++) await go(size);
+    expect(here.runs()).toBe(5);
+    const graph = Graph.create({ opset: 17 });
+    graph.addInput('n', 'int64', []);
+    const [zero, one] = [0n, 1n].map((value) => graph.addInitializer(`c${value}`, int64([value], [])));
+    graph.add('Range', [zero!, 'n', one!], {}, { outputs: ['y'] });
+    graph.addOutput('y', 'int64', ['m']);
+    const held = here.held();
+    await backend.load(graph.encode(), { threads: 1, optimize: 'all', resident: {} });
+    expect([there.held(), here.held()]).toEqual([2, held]);
   });
 
   it('goes back when runs here take long, and stays away longer each time', async () => {

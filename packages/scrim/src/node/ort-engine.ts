@@ -25,7 +25,8 @@ export interface NodeEngineOptions {
    * 'worker' (default): runs are made in a thread of their own and the event loop stays free. 'inline': on this
    * thread, which every run blocks until it is done, for training loops and tools where nothing else waits; it saves
    * copying the inputs and the way to the thread. 'adaptive': in a thread of their own, apart from runs of small graphs
-   * that take less time than the way there (below a quarter of a millisecond), for servers of models of any size.
+   * that take less time than the way there (below a quarter of a millisecond, whatever the input holds), for servers of
+   * models of any size.
    */
   readonly thread?: 'worker' | 'inline' | 'adaptive';
   /** True lets idle threads spin between operators: a little faster on many tiny operators, at more processor time. */
@@ -70,5 +71,19 @@ export async function createNodeEngine(options: NodeEngineOptions = {}): Promise
   const { backend, identity } = await startOrtWorker(settings);
   if (thread === 'worker') return createQueuedEngine(backend, identity, WORKER_WIDTH);
   const here = await startOrtRuntime({ ...settings, threads: 1, thread: 'inline' });
-  return createQueuedEngine(createShortRunBackend(backend, here.backend, setImmediate), identity, WORKER_WIDTH);
+  // Loaded where it is needed, as by ort-runtime.ts: other engines do without the ONNX room.
+  const { decodeModel, isSteady } = await import('../onnx/index.js');
+  const short = createShortRunBackend(backend, here.backend, {
+    isSteady: (model) => {
+      try {
+        return isSteady(decodeModel(model));
+      } catch {
+        // What onnxruntime reads and this project does not stays in its thread.
+        return false;
+      }
+    },
+    mark: setImmediate,
+  });
+  const description = identity.description.replace('worker)', 'adaptive)');
+  return createQueuedEngine(short, { ...identity, description }, WORKER_WIDTH);
 }
