@@ -4,11 +4,11 @@
 //
 // SCRIM_INTEROP_VENV names a Python venv; it is made and filled from requirements.txt where it does not exist.
 // SCRIM_PERF_ANALYZER names another perf_analyzer.
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { exportRepository } from 'scrim/client';
+import { createTritonClient, exportRepository } from 'scrim/client';
 import { writeDirectory } from 'scrim/node';
 import { writeModelRepository } from './model-repository.mjs';
 import {
@@ -48,26 +48,71 @@ async function clients(tools) {
     writeModelRepository(repository);
     await using(startServer(repository), async ({ http, grpc }) => {
       runCommand(tools.python, [join(here, 'triton_clients.py'), http, grpc]);
-      const { binary, env } = perfAnalyzer(tools);
-      for (const [protocol, address] of [
-        ['http', http],
-        ['grpc', grpc],
-      ]) {
-        say(`perf_analyzer ${protocol} against ${address}`);
-        const load = ['--concurrency-range', '1:8', '--measurement-mode', 'count_windows'];
-        runCommand(
-          binary,
-          [
-            ...['-m', 'faceboxes', '-u', address, '-i', protocol, '--shape', 'INPUT__0:1,128,32,32'],
-            // Stability of the numbers is not what is tried here, and a busy machine has none.
-            ...[...load, '--measurement-request-count', '20', '-s', '900', '-r', '3'],
-          ],
-          { env },
-        );
-      }
+      await perfAnalyzerAgainst(tools, { http, grpc });
     });
   } finally {
     rmSync(repository, { recursive: true });
+  }
+}
+
+/**
+ * perf_analyzer at concurrency 1 to 8 over both protocols. It reads the server's statistics before and after each window
+ * and reports their differences: those columns must be there, and the server must have counted no fewer requests.
+ */
+async function perfAnalyzerAgainst(tools, { http, grpc }) {
+  const { binary, env } = perfAnalyzer(tools);
+  const folder = mkdtempSync(join(tmpdir(), 'scrim-perf-'));
+  const client = createTritonClient({ url: `http://${http}` });
+  const answered = async () => Number((await client.modelStatistics('faceboxes'))[0].inference.success.count);
+  try {
+    for (const [protocol, address] of [
+      ['http', http],
+      ['grpc', grpc],
+    ]) {
+      say(`perf_analyzer ${protocol} against ${address}`);
+      const csv = join(folder, `${protocol}.csv`);
+      const before = await answered();
+      const load = ['--concurrency-range', '1:8', '--measurement-mode', 'count_windows'];
+      runCommand(
+        binary,
+        [
+          ...['-m', 'faceboxes', '-u', address, '-i', protocol, '--shape', 'INPUT__0:1,128,32,32', '-f', csv],
+          // Stability of the numbers is not what is tried here, and a busy machine has none.
+          ...[...load, '--measurement-request-count', '20', '-s', '900', '-r', '3'],
+        ],
+        { env },
+      );
+      const [header, ...rows] = readFileSync(csv, 'utf8')
+        .trim()
+        .split('\n')
+        .map((line) => line.split(','));
+      const column = (row, name) => {
+        const at = header.indexOf(name);
+        if (at === -1) throw new Error(`perf_analyzer reported no '${name}', only ${header.join(', ')}`);
+        return Number(row[at]);
+      };
+      const levels = rows.map((row) => column(row, 'Concurrency')).sort();
+      if (levels.join() !== '1,2,3,4,5,6,7,8') throw new Error(`perf_analyzer measured concurrency ${levels}`);
+      for (const row of rows) {
+        const [queue, infer] = [column(row, 'Server Queue'), column(row, 'Server Compute Infer')];
+        // Times in microseconds; what waits in the queue grows with the callers, what computes is above zero.
+        if (!(infer > 0 && queue >= 0 && infer + queue < column(row, 'p99 latency') * 2)) {
+          throw new Error(`perf_analyzer read statistics that can't be: ${row.join()}`);
+        }
+      }
+      const counted = (await answered()) - before;
+      if (counted < 8 * 20)
+        throw new Error(`the server counted ${counted} requests of perf_analyzer's, expected 160 or more`);
+      const shown = rows
+        .map((row) => `${column(row, 'Server Queue')}+${column(row, 'Server Compute Infer')}`)
+        .join(' ');
+      say(
+        `  ok perf_analyzer ${protocol}: server's own queue+infer in µs by concurrency: ${shown}; ${counted} requests counted`,
+      );
+    }
+  } finally {
+    await client.close();
+    rmSync(folder, { recursive: true });
   }
 }
 

@@ -2,8 +2,9 @@
 import { readFile } from 'node:fs/promises';
 import { Option } from 'commander';
 import { ScrimError } from 'scrim';
-import { createTritonClient, PAYLOAD_FORMATS, type TritonClient } from 'scrim/client';
-import { createGrpcClient, createHttpAgent } from 'scrim/node';
+import { PAYLOAD_FORMATS, type TritonClient } from 'scrim/client';
+import { createGrpcClient, createTritonClient } from 'scrim/node';
+import { positive } from './listener-flags.js';
 
 /** What the flags hold. */
 export interface ClientFlags {
@@ -26,7 +27,7 @@ export function clientFlags(address = '--url <url>'): Option[] {
     new Option('--ca <file>', "authorities to trust in place of the system's, PEM"),
     new Option('--cert <file>', 'certificate of this client, PEM (mutual TLS)'),
     new Option('--key <file>', 'its key, PEM'),
-    new Option('--timeout-ms <n>', 'time for one call').default(60_000).argParser(Number),
+    new Option('--timeout-ms <n>', 'time for one call').default(60_000).argParser(positive('--timeout-ms')),
     new Option('--compression <name>', 'of request bodies')
       .choices(['identity', 'gzip', 'deflate'])
       .default('identity'),
@@ -51,8 +52,7 @@ export async function createClient(flags: ClientFlags, maxConnections?: number):
   const isGrpc = flags.protocol === 'grpc' || (flags.protocol === undefined && /^grpcs?:/.test(flags.url));
   if (isGrpc) return createGrpcClient({ url: flags.url, tls, ...common });
   const url = /^[a-z]+:\/\//.test(flags.url) ? flags.url : `http://${flags.url}`;
-  const transport = createHttpAgent({ tls, ...(maxConnections === undefined ? {} : { maxConnections }) });
-  return createTritonClient({ url, transport, ...common });
+  return createTritonClient({ url, tls, ...common, ...(maxConnections === undefined ? {} : { maxConnections }) });
 }
 
 async function readPem(file: string | undefined): Promise<string | undefined> {

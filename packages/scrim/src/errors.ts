@@ -108,7 +108,7 @@ export class ScrimError extends Error {
   /** Returns `error` if it is a ScrimError, else wraps it under `code` with `message` in front of its own. */
   static from(error: unknown, code: ScrimErrorCode, message: string, details?: ErrorDetails): ScrimError {
     if (error instanceof ScrimError) return error;
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = (error instanceof Error ? error.message : String(error)).trim();
     return new ScrimError(code, `${message}: ${reason}`, {
       cause: error,
       ...(details === undefined ? {} : { details }),

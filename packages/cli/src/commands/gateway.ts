@@ -1,5 +1,4 @@
 /** `scrim gateway`: existing v2 clients on one side, a v2 server that sees releases alone on the other. */
-import { readFile } from 'node:fs/promises';
 import { type Bundle, ScrimError } from 'scrim';
 import {
   type ConfidentialSession,
@@ -11,7 +10,9 @@ import {
   createGateway,
   createNodeCrypto,
   createNodeEngine,
+  type Gateway,
   type GatewayLedgerOptions,
+  type HttpListenerOptions,
   listenGrpc,
   listenHttp,
   openLedger,
@@ -19,21 +20,15 @@ import {
 import { type ClientFlags, createClient } from '../client-flags.js';
 import type { CommandContext } from '../context.js';
 import { type LedgerFlags, policyOf } from '../ledger-flags.js';
+import { type ListenerFlags, portsOf, readFlagFile, readServerTls, readTokens } from '../listener-flags.js';
 import { type BundleFlags, openServable } from '../remote-bundle.js';
 import { formatTable } from '../table.js';
 
-interface GatewayFlags extends Omit<ClientFlags, 'url'>, BundleFlags, LedgerFlags {
+interface GatewayFlags extends Omit<ClientFlags, 'url'>, ListenerFlags, BundleFlags, LedgerFlags {
   readonly upstream: string;
   readonly payload: PayloadFormat;
   readonly remoteModel?: string;
   readonly name?: string;
-  readonly host: string;
-  readonly httpPort: number | false;
-  readonly grpcPort: number | false;
-  readonly metricsPort: number | false;
-  readonly tlsCert?: string;
-  readonly tlsKey?: string;
-  readonly tlsClientCa?: string;
   readonly clientTokens?: string;
   readonly repeatableSecret?: string;
   readonly releaseCounts: boolean;
@@ -46,9 +41,9 @@ interface GatewayFlags extends Omit<ClientFlags, 'url'>, BundleFlags, LedgerFlag
 
 /** Serves until the process is asked to stop, then prints how often images were released. */
 export async function gateway(context: CommandContext, flags: GatewayFlags): Promise<void> {
-  if ((flags.tlsCert === undefined) !== (flags.tlsKey === undefined)) {
-    throw new ScrimError('INVALID_ARGUMENT', '--tls-cert and --tls-key belong together');
-  }
+  const ports = portsOf(flags);
+  const tls = await readServerTls(flags);
+  const tokens = await readTokens('--client-tokens', flags.clientTokens);
   const bundle = await openServable(flags);
   const upstream = await createClient({ ...flags, url: flags.upstream });
   context.onClose(() => upstream.close());
@@ -64,7 +59,7 @@ export async function gateway(context: CommandContext, flags: GatewayFlags): Pro
       : {
           noise: {
             mode: 'repeatable' as const,
-            secret: await readInput('--repeatable-secret', flags.repeatableSecret),
+            secret: await readFlagFile('--repeatable-secret', flags.repeatableSecret),
           },
         }),
   };
@@ -91,7 +86,8 @@ export async function gateway(context: CommandContext, flags: GatewayFlags): Pro
     ...(flags.name === undefined ? {} : { name: flags.name }),
   });
   context.onClose(() => running.close());
-  await listen(context, flags, running);
+  const shared = { host: flags.host, ...(tls ? { tls } : {}), ...(tokens ? { tokens } : {}) };
+  await listen(context, running, ports, shared);
   context.remark(`upstream ${upstream.url}, model ${session.model}, payload ${session.payload}`);
   await new Promise<void>((resolve) => {
     if (context.signal.aborted) resolve();
@@ -139,46 +135,24 @@ async function openGatewayLedger(
 
 async function listen(
   context: CommandContext,
-  flags: GatewayFlags,
-  running: Awaited<ReturnType<typeof createGateway>>,
+  running: Gateway,
+  { httpPort, grpcPort, metricsPort }: ReturnType<typeof portsOf>,
+  shared: Pick<HttpListenerOptions, 'host' | 'tls' | 'tokens'>,
 ): Promise<void> {
-  const { host } = flags;
-  const tls =
-    flags.tlsCert === undefined || flags.tlsKey === undefined
-      ? {}
-      : {
-          tls: {
-            cert: await readInput('--tls-cert', flags.tlsCert),
-            key: await readInput('--tls-key', flags.tlsKey),
-            ...(flags.tlsClientCa === undefined
-              ? {}
-              : { clientCa: await readInput('--tls-client-ca', flags.tlsClientCa) }),
-          },
-        };
-  const lines = flags.clientTokens === undefined ? undefined : await readInput('--client-tokens', flags.clientTokens);
-  const tokens =
-    lines &&
-    new TextDecoder()
-      .decode(lines)
-      .split(/\r?\n/)
-      .map((line) => line.trim())
-      .filter(Boolean);
-  if (tokens?.length === 0) throw new ScrimError('INVALID_ARGUMENT', '--client-tokens has no token');
-  const shared = { host, ...tls, ...(tokens === undefined ? {} : { tokens }) };
-  if (flags.httpPort !== false) {
-    const http = await listenHttp({ ...shared, port: flags.httpPort, answer: (call) => running.answer(call) });
+  if (httpPort !== undefined) {
+    const http = await listenHttp({ ...shared, port: httpPort, answer: (call) => running.answer(call) });
     context.onClose(() => http.close(1000));
     context.remark(`HTTP     ${http.url}`);
   }
-  if (flags.grpcPort !== false) {
-    const grpc = await listenGrpc({ ...shared, port: flags.grpcPort, server: running.server });
+  if (grpcPort !== undefined) {
+    const grpc = await listenGrpc({ ...shared, port: grpcPort, server: running.server, infer: running.infer });
     context.onClose(() => grpc.close(1000));
     context.remark(`gRPC     ${grpc.address}`);
   }
-  if (flags.metricsPort !== false) {
+  if (metricsPort !== undefined) {
     const metrics = await listenHttp({
-      host,
-      port: flags.metricsPort,
+      ...(shared.host === undefined ? {} : { host: shared.host }),
+      port: metricsPort,
       maxBodyBytes: 0,
       answer: async (call) => {
         if (call.path !== '/releases')
@@ -190,10 +164,4 @@ async function listen(
     context.onClose(() => metrics.close(1000));
     context.remark(`metrics  ${metrics.url}/metrics, counts of releases ${metrics.url}/releases`);
   }
-}
-
-async function readInput(flag: string, file: string): Promise<Uint8Array> {
-  return readFile(file).catch((error: unknown) => {
-    throw ScrimError.from(error, 'NOT_FOUND', `${flag}: '${file}' can't be read`);
-  });
 }

@@ -47,6 +47,8 @@ export interface TritonClientOptions {
   readonly retry?: RetryPolicy;
   /** Encoding of the bodies of inferences. Default 'identity'. */
   readonly compression?: ContentEncoding;
+  /** Encoding to ask for in answers. Default 'identity'. A browser asks for what it likes, and decodes it itself. */
+  readonly responseCompression?: ContentEncoding;
   readonly limits?: Limits;
   /** Default: the global fetch. A server's handler makes a client without a network. */
   readonly fetch?: FetchFunction;
@@ -64,13 +66,14 @@ export function createTritonClient(options: TritonClientOptions): TritonClient {
   const {
     limits = DEFAULT_LIMITS,
     compression = 'identity',
+    responseCompression = 'identity',
     timeoutMs: defaultTimeoutMs = DEFAULT_TIMEOUT_MS,
   } = options;
   assertArgument(!(options.fetch && options.transport), 'fetch and transport are given, expected one of them');
   const base = checkUrl(options.url);
   const transport = options.transport ?? createFetchTransport(options.fetch);
   const retry = createRetryContext(options);
-  const common: Record<string, string> = { 'accept-encoding': 'identity', ...lowerCase(options.headers) };
+  const common: Record<string, string> = { 'accept-encoding': responseCompression, ...lowerCase(options.headers) };
   if (options.bearerToken !== undefined) common.authorization = `Bearer ${options.bearerToken}`;
 
   const call = async <T>(
@@ -211,7 +214,10 @@ function checkUrl(text: string): string {
   } catch {
     throw new ScrimError('INVALID_ARGUMENT', 'url is no URL, expected http://host:port or https://host:port');
   }
-  assertArgument(/^https?:$/.test(url.protocol), `url has scheme '${url.protocol}', expected http: or https:`);
+  assertArgument(
+    /^https?:$/.test(url.protocol),
+    `url has scheme '${url.protocol}', expected http: or https: (gRPC is createTritonClient of scrim/node)`,
+  );
   assertArgument(url.username === '' && url.password === '', 'url holds credentials: use bearerToken or headers');
   assertArgument(url.search === '' && url.hash === '', 'url has a query or fragment');
   return url.href.replace(/\/+$/, '');

@@ -22,6 +22,7 @@ export interface TransportResponse {
   readonly status: number;
   /** A header by its name in lower case. */
   header(name: string): string | undefined;
+  /** Decoded where it was compressed. */
   readonly body: Uint8Array;
 }
 

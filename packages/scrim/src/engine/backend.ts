@@ -26,6 +26,8 @@ export interface BackendRunOptions {
   readonly fetches: readonly string[];
   readonly transfer: boolean;
   readonly signal?: AbortSignal;
+  /** Another thread's backend tells the milliseconds that the run took there, without the way. */
+  readonly onTime?: (ms: number) => void;
 }
 
 /** Loads, runs and releases graphs. Errors are ScrimErrors; tensor values never stand in them. */

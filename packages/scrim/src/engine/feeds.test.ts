@@ -59,6 +59,11 @@ describe('checkFeeds', () => {
     ['too few elements', { ...GOOD, x: { ...GOOD.x, data: new Float32Array(5) } }, /has 5 elements, expected 6/],
     ['a fraction of an element', { ...GOOD, x: { ...GOOD.x, shape: [0.5, 3, 4] } }, /no integer/],
     ['a word that is none', { ...GOOD, words: tensor('string', [2], ['a', 7 as never]) }, /"words" has an element/],
+    [
+      'a word that would be cut',
+      { ...GOOD, words: tensor('string', [2], ['a', 'b\0c']) },
+      /"words" has a NUL character in element 1/,
+    ],
   ];
   it.each(wrong)('refuses %s', (_, feeds, message) => {
     const error = failure(feeds);

@@ -115,8 +115,14 @@ function checkTensor(input: ValueInfo, value: Tensor): void {
   if (data.length !== size) {
     reject(input, `has ${data.length} elements, expected ${size} for shape [${formatShape(shape)}]`);
   }
-  if (dtype === 'string' && !(data as readonly unknown[]).every((element) => typeof element === 'string')) {
-    reject(input, 'has an element that is no string');
+  if (dtype === 'string') checkStrings(input, data as readonly unknown[]);
+}
+
+function checkStrings(input: ValueInfo, elements: readonly unknown[]): void {
+  for (const [i, element] of elements.entries()) {
+    if (typeof element !== 'string') reject(input, 'has an element that is no string');
+    // onnxruntime's C interface ends a string there and would run the rest of it away without a word.
+    if (element.includes('\0')) reject(input, `has a NUL character in element ${i}, which onnxruntime can't take`);
   }
 }
 

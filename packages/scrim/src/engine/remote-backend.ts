@@ -40,6 +40,8 @@ type Answer =
       readonly value?: unknown;
       readonly error?: PlainError;
       readonly returned?: readonly ArrayBuffer[];
+      /** Of a run: milliseconds. */
+      readonly ms?: number;
     };
 
 interface PlainError {
@@ -53,6 +55,7 @@ type NumericArray = Exclude<Tensor['data'], string[]>;
 interface Pending {
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: ScrimError) => void;
+  readonly onTime: ((ms: number) => void) | undefined;
 }
 
 // Below this a plain structured clone is cheaper than a staging buffer.
@@ -93,7 +96,7 @@ export class RemoteBackend implements Backend {
   }
 
   async run(graph: number, feeds: NamedTensors, options: BackendRunOptions): Promise<Record<string, Tensor>> {
-    const { fetches, transfer, signal } = options;
+    const { fetches, transfer, signal, onTime } = options;
     let onAbort = (): void => {};
     try {
       return (await this.#ask((call) => {
@@ -110,7 +113,7 @@ export class RemoteBackend implements Backend {
         }
         onAbort = () => this.#send({ ask: 'cancel', call }, []);
         signal?.addEventListener('abort', onAbort, { once: true });
-      })) as Record<string, Tensor>;
+      }, onTime)) as Record<string, Tensor>;
     } finally {
       signal?.removeEventListener('abort', onAbort);
     }
@@ -135,6 +138,7 @@ export class RemoteBackend implements Backend {
     } else {
       for (const buffer of answer.returned ?? []) this.#pool.give(buffer);
       const pending = this.#settle(answer.call);
+      if (answer.ms !== undefined) pending?.onTime?.(answer.ms);
       if (answer.error !== undefined) pending?.reject(revive(answer.error));
       else pending?.resolve(answer.value);
     }
@@ -151,11 +155,11 @@ export class RemoteBackend implements Backend {
     this.#post(ask, moved);
   }
 
-  #ask(send: (call: number) => void): Promise<unknown> {
+  #ask(send: (call: number) => void, onTime?: (ms: number) => void): Promise<unknown> {
     if (this.#dead !== undefined) return Promise.reject(this.#dead);
     return new Promise((resolve, reject) => {
       const call = this.#next++;
-      this.#pending.set(call, { resolve, reject });
+      this.#pending.set(call, { resolve, reject, onTime });
       if (this.#pending.size === 1) this.#onBusy(true);
       try {
         send(call);
@@ -242,9 +246,11 @@ export function serveBackend(
       return;
     }
     open.add(ask.call);
+    let started = 0;
     queue
       .add(() => {
         if (cancelled.has(ask.call)) throw new ScrimError('CANCELLED', 'the run was cancelled before it started');
+        started = performance.now();
         return around(() => act(ask));
       })
       .then(
@@ -258,8 +264,12 @@ export function serveBackend(
         // What an output lies in is the caller's now, even if the input was staged there.
         const staged = ask.ask === 'run' ? ask.staged.map((name) => bufferOf(ask.feeds[name]!)) : [];
         const returned = staged.filter((buffer) => !given.includes(buffer));
+        const time = ask.ask === 'run' && 'value' in outcome ? { ms: performance.now() - started } : {};
         try {
-          post({ answer: 'done', call: ask.call, ...outcome, returned } satisfies Answer, [...returned, ...given]);
+          post({ answer: 'done', call: ask.call, ...outcome, returned, ...time } satisfies Answer, [
+            ...returned,
+            ...given,
+          ]);
         } catch (error) {
           post({ answer: 'done', call: ask.call, error: flatten(error) } satisfies Answer, []);
         }

@@ -23,6 +23,7 @@ import { openLedger } from './ledger-store.js';
 import { createNodeCrypto } from './node-crypto.js';
 import { openConfidentialSession } from './open-session.js';
 import { createNodeEngine } from './ort-engine.js';
+import { createTritonClient as createNodeClient } from './triton-client.js';
 
 const crypto = createNodeCrypto();
 const SIDE = 128;
@@ -209,6 +210,46 @@ describe('the gateway', () => {
     expect(JSON.stringify(report)).not.toContain('token-1');
   });
 
+  it('tells clients apart over both protocols, and counts no release that was never made', async () => {
+    const fresh = await createGateway({ bundle, session, upstream });
+    const http = await listenHttp({ answer: (call) => fresh.answer(call), port: 0 });
+    const grpc = await listenGrpc({ server: fresh.server, infer: fresh.infer, port: 0 });
+    const picture = { modelName: 'face_detection', inputs: [{ name: 'image', tensor: pictureOf(0.3) }] };
+    for (const [url, bearerToken] of [
+      [http.url, undefined],
+      [`grpc://${grpc.address}`, undefined],
+      [http.url, 'token-2'],
+      [`grpc://${grpc.address}`, 'token-2'],
+    ] as const) {
+      const caller = createNodeClient({ url, retry: { retries: 0 }, ...(bearerToken ? { bearerToken } : {}) });
+      await caller.infer(picture);
+      const wrong = float32([1, 4, 8, 8], new Float32Array(4 * 64));
+      await expect(caller.infer({ ...picture, inputs: [{ name: 'image', tensor: wrong }] })).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+      });
+      await expect(
+        caller.infer({ ...picture, inputs: [{ name: 'image', tensor: bytesTensor([1], [new Uint8Array(9)]) }] }),
+      ).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+      await caller.close();
+    }
+    expect(fresh.report()).toEqual([
+      { client: '127.0.0.1', releases: 2, images: 1, most: 2 },
+      { client: expect.stringMatching(/^[0-9a-f]{12}$/), releases: 2, images: 1, most: 2 },
+    ]);
+    await http.close(500);
+    await grpc.close(500);
+    await fresh.close();
+  });
+
+  it('takes any name, and says how many requests may be under way', async () => {
+    const named = await createGateway({ bundle, session, upstream, name: 'a "quoted" name' });
+    expect(named.server.modelReady('a "quoted" name')).toBe(true);
+    await named.close();
+    await expect(createGateway({ bundle, session, upstream, concurrency: 65 })).rejects.toThrow(
+      'concurrency is 65, expected an integer from 1 to 64',
+    );
+  });
+
   it('speaks gRPC too', async () => {
     const listener = await listenGrpc({ server: gateway.server, port: 0 });
     const grpc = createGrpcClient({ url: listener.address });
@@ -308,6 +349,16 @@ describe('a session opened in one call', () => {
       await expect(opened.detect(png, { resize })).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
       await opened.close();
     }
+    // With a client of one's own, which stays open.
+    const own = createNodeClient({ url: http.url });
+    const opened = await openConfidentialSession({ bundle, client: own, threads: 1 });
+    expect(Object.keys((await opened.infer(pictureOf(0.3))).outputs)).toEqual(['loc', 'conf']);
+    await opened.close();
+    expect(await own.serverReady()).toBe(true);
+    await own.close();
+    const both = openConfidentialSession({ bundle, client: own, url: http.url } as never);
+    await expect(both).rejects.toThrow('url and client are both given, expected one of them');
+    await expect(openConfidentialSession({ bundle } as never)).rejects.toThrow('neither url nor client is given');
     await http.close(500);
     await grpc.close(500);
     const nowhere = openConfidentialSession({ bundle, url: 'http://127.0.0.1:9', timeoutMs: 500 });

@@ -15,7 +15,10 @@ import type { Engine, NamedTensors, RunOptions, Session, ValueInfo } from '../en
 import { assertArgument, ScrimError } from '../errors.js';
 import { Graph } from '../onnx/index.js';
 import {
+  configPb,
+  createModelConfig,
   DTYPE_OF,
+  formatModelConfig,
   type InferRequest,
   type InferResponse,
   isDatatype,
@@ -25,6 +28,7 @@ import {
 import { answerHttp, type HttpAnswer, type HttpCall, handleRequest } from '../server/http-handler.js';
 import { createInferenceServer, type InferenceServer } from '../server/inference-server.js';
 import { MemoryRepository } from '../server/model-repository.js';
+import type { Caller } from '../server/server-api.js';
 import { type DataType, expectType, float32, type Tensor } from '../tensor.js';
 import { DEFAULT_RESIZE, type ResizeMode } from '../vision/index.js';
 import { createGatewayBudget, type GatewayLedgerOptions } from './gateway-ledger.js';
@@ -53,7 +57,7 @@ export interface GatewayOptions {
 
 /** How often one client had images released. Counts only. */
 export interface ReleaseCounts {
-  /** A name that stands for the client's credentials, not the credentials. */
+  /** A name that stands for the client's token, not the token; without one its network address; else 'anonymous'. */
   readonly client: string;
   readonly releases: number;
   /** Different images among them, of those still remembered. */
@@ -66,8 +70,10 @@ export interface ReleaseCounts {
 export interface Gateway {
   /** Speaks v2; for the listeners of this folder. */
   readonly server: InferenceServer;
-  /** Answers HTTP, counting for the client that the Authorization header names. Never rejects. */
+  /** Answers HTTP, counting for the client by its token or, without one, its address. Never rejects. */
   answer(call: HttpCall): Promise<HttpAnswer>;
+  /** As `server.infer`, for a caller that is known; for listeners of gRPC. */
+  infer(caller: Caller, request: InferRequest, options?: { readonly signal?: AbortSignal }): Promise<InferResponse>;
   /** As `answer`, on the platform's fetch types. */
   handle(request: Request): Promise<Response>;
   report(): ReleaseCounts[];
@@ -79,6 +85,7 @@ const READY_EVERY_MS = 1_000;
 const MAX_CLIENTS = 1_000;
 const MAX_IMAGES = 10_000;
 const MAX_BATCH = 8;
+const MAX_CONCURRENCY = 64;
 const WHOLE_BYTES = 2 ** 20;
 const RUN_BYTES = 256;
 const SKIP = 32;
@@ -89,21 +96,32 @@ const SKIP = 32;
  */
 export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   const { bundle, session, upstream, concurrency = 4, countReleases = true, resize = DEFAULT_RESIZE } = options;
-  assertArgument(Number.isSafeInteger(concurrency) && concurrency >= 1, 'concurrency is no integer ≥ 1');
+  assertArgument(
+    Number.isSafeInteger(concurrency) && concurrency >= 1 && concurrency <= MAX_CONCURRENCY,
+    `concurrency is ${concurrency}, expected an integer from 1 to ${MAX_CONCURRENCY}`,
+  );
   const { manifest } = bundle;
   const name = options.name ?? manifest.model.name;
   await session.check();
   const types = await typesOf(bundle, session, upstream);
+  const counter = createReleaseCounter();
+  // Counted when the head is about to run: what is refused before that was never released.
+  const countings = new WeakMap<Tensor, () => void>();
+  const counted = (input: Tensor): void => countings.get(input)?.();
   const inner = createInferenceServer({
     repository: new MemoryRepository({
       [name]: {
-        'config.pbtxt':
-          `name: "${name}"\nmax_batch_size: ${MAX_BATCH}\n` +
-          `instance_group [ { count: ${concurrency} kind: KIND_CPU } ]\n`,
+        'config.pbtxt': formatModelConfig(
+          createModelConfig({
+            name,
+            maxBatchSize: MAX_BATCH,
+            instanceGroup: [{ count: concurrency, kind: configPb.ModelInstanceGroup_Kind.CPU }],
+          }),
+        ),
         '1/model.onnx': new Uint8Array(0),
       },
     }),
-    engineFactory: async () => sessionEngine(session, types),
+    engineFactory: async () => sessionEngine(confidentialRun(session, types, counted), types),
     ...(options.limits === undefined ? {} : { limits: options.limits }),
     ...(options.version === undefined ? {} : { version: options.version }),
   });
@@ -122,10 +140,9 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   timer.unref();
 
   const reader = manifest.model.detector && createInputReader(manifest.model.detector, resize);
-  const counter = createReleaseCounter();
   const budget = options.ledger && (await createGatewayBudget(bundle, options.ledger));
   // Bundles of higher alpha bypass the queue: they serve those few whose budget runs out.
-  const raised = (options.ledger?.raiseTo ?? []).map((rung) => confidentialRun(rung.session, types));
+  const raised = (options.ledger?.raiseTo ?? []).map((rung) => confidentialRun(rung.session, types, counted));
   const input = manifest.model.input;
 
   /** Charges the subject, then lets the bundle run that its budget allows. */
@@ -160,8 +177,14 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
   ): Promise<InferResponse> => {
     const [only] = request.inputs;
     const tensor = request.modelName === name && only?.name === input ? only.tensor : undefined;
-    if (countReleases && tensor) counter.count(client, samplesOf(tensor));
-    if (only === undefined || tensor?.dtype !== 'bytes') return inferWithin(subject, request, inferOptions);
+    // Images are the same where what the client sent is.
+    const countAs = (fed: Tensor, sent: WireTensor): void => {
+      if (countReleases) countings.set(fed, () => counter.count(client, samplesOf(sent)));
+    };
+    if (only === undefined || tensor?.dtype !== 'bytes') {
+      if (tensor) countAs(tensor as Tensor, tensor);
+      return inferWithin(subject, request, inferOptions);
+    }
     if (!reader) throw new ScrimError('UNSUPPORTED', `'${name}' takes no encoded images: send its input tensor`);
     assertArgument(
       tensor.data.length >= 1 && tensor.data.length <= MAX_BATCH,
@@ -170,9 +193,18 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     const tensors = await Promise.all(
       (tensor.data as Uint8Array[]).map(async (file) => (await reader.read(file)).tensor),
     );
-    return inferWithin(subject, { ...request, inputs: [{ ...only, tensor: concat(tensors) }] }, inferOptions);
+    const joined = concat(tensors);
+    countAs(joined, tensor);
+    return inferWithin(subject, { ...request, inputs: [{ ...only, tensor: joined }] }, inferOptions);
   };
-  const serverFor = (client: string, subject?: string | null): InferenceServer => {
+  const inferOf: Gateway['infer'] = (caller, request, inferOptions) =>
+    inferFor(
+      counter.nameOf(caller),
+      options.ledger && caller.header(options.ledger.subjectHeader.toLowerCase()),
+      request,
+      inferOptions,
+    );
+  const serverFor = (caller: Caller): InferenceServer => {
     const server: InferenceServer = {
       limits: inner.limits,
       start: () => inner.start(),
@@ -183,7 +215,7 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
       modelMetadata: (model, version) => inner.modelMetadata(model, version),
       modelConfig: (model, version) => inner.modelConfig(model, version),
       statistics: (model, version) => inner.statistics(model, version),
-      infer: (request, inferOptions) => inferFor(client, subject, request, inferOptions),
+      infer: (request, inferOptions) => inferOf(caller, request, inferOptions),
       index: (readyOnly) => inner.index(readyOnly),
       load: (model, request) => inner.load(model, request),
       unload: (model) => inner.unload(model),
@@ -196,22 +228,11 @@ export async function createGateway(options: GatewayOptions): Promise<Gateway> {
     };
     return server;
   };
-  const subjectOf = (read: (header: string) => string | null | undefined): string | null | undefined =>
-    options.ledger && read(options.ledger.subjectHeader.toLowerCase());
-  const clientOf = (authorization: string | null | undefined): string =>
-    authorization ? counter.nameOf(authorization) : 'anonymous';
   return {
-    server: serverFor('grpc'),
-    answer: (call) =>
-      serverFor(
-        clientOf(call.header('authorization')),
-        subjectOf((header) => call.header(header)),
-      ).answer(call),
-    handle: (request) =>
-      serverFor(
-        clientOf(request.headers.get('authorization')),
-        subjectOf((header) => request.headers.get(header)),
-      ).handle(request),
+    server: serverFor({ header: () => undefined }),
+    infer: inferOf,
+    answer: (call) => serverFor(call).answer(call),
+    handle: (request) => serverFor({ header: (header) => request.headers.get(header) }).handle(request),
     report: () => counter.report(),
     close: async () => {
       clearInterval(timer);
@@ -245,10 +266,15 @@ async function typesOf(bundle: Bundle, session: ConfidentialSession, upstream: T
   };
 }
 
-/** Sends each sample of a batch through the session and joins the answers. */
-function confidentialRun(confidential: ConfidentialSession, { inputs, outputs }: ModelTypes): Session['run'] {
+/** Sends each sample of a batch through the session and joins the answers; `onStart` is told of the batch before. */
+function confidentialRun(
+  confidential: ConfidentialSession,
+  { inputs, outputs }: ModelTypes,
+  onStart: (input: Tensor) => void,
+): Session['run'] {
   return async (feeds: NamedTensors, { signal }: RunOptions = {}): Promise<Record<string, Tensor>> => {
     const input = expectType(feeds[inputs[0]?.name ?? ''] as Tensor, 'float32', 'the input');
+    onStart(input);
     const [samples = 0, ...rest] = input.shape;
     const size = input.data.length / Math.max(1, samples);
     const answers = await Promise.all(
@@ -266,8 +292,8 @@ function confidentialRun(confidential: ConfidentialSession, { inputs, outputs }:
 }
 
 /** An engine whose only graph is the session. */
-function sessionEngine(confidential: ConfidentialSession, types: ModelTypes): Engine {
-  const session: Session = { ...types, run: confidentialRun(confidential, types), close: async () => {} };
+function sessionEngine(run: Session['run'], types: ModelTypes): Engine {
+  const session: Session = { ...types, run, close: async () => {} };
   return {
     description: 'confidential session',
     executionProvider: 'remote',
@@ -303,7 +329,7 @@ function samplesOf(tensor: WireTensor): Uint8Array[] {
 }
 
 interface ReleaseCounter {
-  nameOf(authorization: string): string;
+  nameOf(caller: Caller): string;
   count(client: string, samples: readonly Uint8Array[]): void;
   report(): ReleaseCounts[];
 }
@@ -313,7 +339,11 @@ function createReleaseCounter(): ReleaseCounter {
   const secret = randomBytes(32);
   const clients = new Map<string, { releases: number; images: Map<string, number> }>();
   return {
-    nameOf: (authorization) => createHmac('sha256', secret).update(authorization).digest('hex').slice(0, 12),
+    nameOf: (caller) => {
+      const authorization = caller.header('authorization');
+      if (!authorization) return caller.peer ?? 'anonymous';
+      return createHmac('sha256', secret).update(authorization).digest('hex').slice(0, 12);
+    },
     count: (client, samples) => {
       const hashes = samples.map((bytes) =>
         createHmac('sha256', secret).update(excerpt(bytes, secret)).digest('base64'),

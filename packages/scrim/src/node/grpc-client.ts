@@ -59,11 +59,12 @@ export interface GrpcClientOptions {
 export interface GrpcClient extends TritonClient {
   /**
    * Sends requests over one stream and gives the answers as they come; a decoupled model may give any number for each
-   * request. Never retried. Leaving the loop ends the stream.
+   * request. Never retried. Leaving the loop ends the stream, and so does a request that fails, unless `onError` is
+   * told instead: of the error and the id of the request, '' where the server does not say.
    */
   inferStream(
     requests: AsyncIterable<InferRequest> | Iterable<InferRequest>,
-    options?: CallOptions,
+    options?: CallOptions & { readonly onError?: (error: ScrimError, id: string) => void },
   ): AsyncIterable<InferResponse>;
 }
 
@@ -202,7 +203,7 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
         callOptions,
         () => undefined,
       ),
-    infer: (request, { onTransfer, ...callOptions } = {}) =>
+    infer: async (request, { onTransfer, ...callOptions } = {}) =>
       unary(
         `infer of model '${request.modelName}'`,
         methods.modelInfer,
@@ -216,7 +217,7 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
             : { onTransfer: (sentBytes, receivedBytes) => onTransfer({ sentBytes, receivedBytes }) }),
         },
       ),
-    async *inferStream(requests, { timeoutMs, signal, headers } = {}) {
+    async *inferStream(requests, { timeoutMs, signal, headers, onError } = {}) {
       const what = 'infer stream';
       if (signal?.aborted) throw new ScrimError('CANCELLED', `${what} was cancelled`);
       const call = channel.makeBidiStreamRequest(
@@ -253,8 +254,11 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
             limits,
           });
           // Triton says no more than a text when one request of a stream fails.
-          if (message.errorMessage !== '') throw errorFromGrpc(3, message.errorMessage, what);
-          if (message.inferResponse) yield inferResponseFromMessage(message.inferResponse, limits);
+          if (message.errorMessage !== '') {
+            const error = errorFromGrpc(3, message.errorMessage, what);
+            if (!onError) throw error;
+            onError(error, message.inferResponse?.id ?? '');
+          } else if (message.inferResponse) yield inferResponseFromMessage(message.inferResponse, limits);
         }
         await writing;
         if (failure !== undefined) throw failure;

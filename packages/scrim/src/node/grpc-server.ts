@@ -19,8 +19,11 @@ import {
   decodeMessage,
   encodeMessage,
   healthPb,
+  type InferRequest,
+  type InferResponse,
   inferRequestFromMessage,
   inferResponseToMessage,
+  type Limits,
   loadRequestFromMessage,
   modelMetadataToMessage,
   modelStatisticsToMessage,
@@ -30,13 +33,20 @@ import {
   unloadRequestFromMessage,
   wireErrorOf,
 } from '../protocol/index.js';
-import type { InferenceServer } from '../server/index.js';
-import type { AccessRecord, ServerTls } from './http-listener.js';
+import type { Caller, InferenceServer } from '../server/index.js';
+import type { AccessRecord } from './http-listener.js';
+import { checkServerTls, type ServerTls } from './server-certificates.js';
 import { createTokenCheck } from './server-token.js';
 
 /** How a gRPC listener is made. */
 export interface GrpcServerOptions {
   readonly server: InferenceServer;
+  /** In place of `server.infer`, for servers that tell their callers apart. */
+  readonly infer?: (
+    caller: Caller,
+    request: InferRequest,
+    options: { readonly signal: AbortSignal },
+  ) => Promise<InferResponse>;
   /** Default '127.0.0.1'. */
   readonly host?: string;
   /** 0 lets the system choose. */
@@ -62,10 +72,15 @@ export interface GrpcListener {
 type Unary<I extends DescMessage, O extends DescMessage> = (
   message: MessageShape<I>,
   signal: AbortSignal,
+  call: AnyCall,
 ) => Promise<MessageInitShape<O>> | MessageInitShape<O>;
+
+/** What calls of every kind have. */
+type AnyCall = Pick<ServerUnaryCall<Buffer, Buffer>, 'metadata' | 'getPeer'>;
 
 const SERVICE = pb.GRPCInferenceService.typeName;
 const HEALTH = healthPb.Health.typeName;
+const GONE = 'the caller has gone';
 /** HTTP/2 window: large enough that a tensor needs no round trip on the way. */
 const WINDOW_BYTES = 8 * 2 ** 20;
 const DEFAULT_STREAM_REQUESTS = 64;
@@ -74,6 +89,7 @@ const DEFAULT_STREAM_REQUESTS = 64;
 export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListener> {
   const { server, host = '127.0.0.1', port, tls, tokens = [] } = options;
   const { limits } = server;
+  const { infer = (_, request, inferOptions) => server.infer(request, inferOptions) } = options;
   const isAllowed = createTokenCheck(tokens);
   const grpc = new Server({
     'grpc.max_receive_message_length': limits.maxBytes,
@@ -106,9 +122,8 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
       responseBytes,
       ms: Math.round((performance.now() - started) * 1000) / 1000,
     });
-  const authorize = (call: { metadata: { get(name: string): unknown[] } }): void => {
-    const [authorization] = call.metadata.get('authorization');
-    if (!isAllowed(authorization === undefined ? undefined : String(authorization))) {
+  const authorize = (call: AnyCall): void => {
+    if (!isAllowed(callerOf(call).header('authorization') ?? undefined)) {
       throw new ScrimError('UNAUTHENTICATED', 'the call bears no valid token');
     }
   };
@@ -123,16 +138,22 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
     handlers[name] = async (call: ServerUnaryCall<Buffer, Buffer>, reply: sendUnaryData<Buffer>): Promise<void> => {
       const started = performance.now();
       const gone = new AbortController();
-      call.on('cancelled', () => gone.abort());
+      // grpc-js says so of every call that ends, answered or not; without a reason abort() makes one with a stack.
+      let isOpen = true;
+      call.on('cancelled', () => {
+        if (isOpen) gone.abort(GONE);
+      });
       const path = `/${service}/${name}`;
       try {
         if (service === SERVICE) authorize(call);
         const message = decodeMessage(input, plainBytes(call.request), { limits });
-        const bytes = asBuffer(encodeMessage(output, await task(message, gone.signal)));
+        const bytes = asBuffer(encodeMessage(output, await task(message, gone.signal, call)));
+        isOpen = false;
         reply(null, bytes);
         record(path, 0, started, call.request.length, bytes.length);
       } catch (error) {
         const { grpc: code, message } = wireErrorOf(error);
+        isOpen = false;
         reply({ code, details: message });
         record(path, code, started, call.request.length, 0);
       }
@@ -160,10 +181,16 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
   unary(SERVICE, 'ModelStatistics', pb.ModelStatisticsRequestSchema, pb.ModelStatisticsResponseSchema, (message) =>
     modelStatisticsToMessage(server.statistics(message.name, message.version)),
   );
-  unary(SERVICE, 'ModelInfer', pb.ModelInferRequestSchema, pb.ModelInferResponseSchema, async (message, signal) => {
-    const request = inferRequestFromMessage(message, limits);
-    return inferResponseToMessage(await server.infer(request, { signal }));
-  });
+  unary(
+    SERVICE,
+    'ModelInfer',
+    pb.ModelInferRequestSchema,
+    pb.ModelInferResponseSchema,
+    async (message, signal, call) => {
+      const request = inferRequestFromMessage(message, limits);
+      return inferResponseToMessage(await infer(callerOf(call), request, { signal }));
+    },
+  );
   unary(
     SERVICE,
     'RepositoryIndex',
@@ -202,8 +229,11 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
       call.emit('error', { code, details: message });
       return;
     }
-    streamInfer(server, call, options.maxStreamRequests ?? DEFAULT_STREAM_REQUESTS, (bytes, sent) =>
-      record(`/${SERVICE}/ModelStreamInfer`, 0, started, bytes, sent),
+    streamInfer(
+      call,
+      (request, signal) => infer(callerOf(call), request, { signal }),
+      { limits, maxRequests: options.maxStreamRequests ?? DEFAULT_STREAM_REQUESTS },
+      (bytes, sent) => record(`/${SERVICE}/ModelStreamInfer`, 0, started, bytes, sent),
     );
   };
   grpc.addService(definition as ServiceDefinition, handlers as never);
@@ -244,9 +274,9 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
  * with `error_message`, not the end of the stream (Triton's ModelStreamInfer).
  */
 function streamInfer(
-  server: InferenceServer,
   call: ServerDuplexStream<Buffer, Buffer>,
-  maxRequests: number,
+  infer: (request: InferRequest, signal: AbortSignal) => Promise<InferResponse>,
+  { limits, maxRequests }: { readonly limits: Limits; readonly maxRequests: number },
   onEnd: (bytes: number, sent: number) => void,
 ): void {
   const gone = new AbortController();
@@ -258,10 +288,10 @@ function streamInfer(
     let id = '';
     let fields: MessageInitShape<typeof pb.ModelStreamInferResponseSchema>;
     try {
-      const message = decodeMessage(pb.ModelInferRequestSchema, plainBytes(bytes), { limits: server.limits });
+      const message = decodeMessage(pb.ModelInferRequestSchema, plainBytes(bytes), { limits });
       ({ id } = message);
-      const request = inferRequestFromMessage(message, server.limits);
-      const response = inferResponseToMessage(await server.infer(request, { signal: gone.signal }));
+      const request = inferRequestFromMessage(message, limits);
+      const response = inferResponseToMessage(await infer(request, gone.signal));
       response.parameters.triton_final_response = finalResponse();
       fields = { inferResponse: response };
     } catch (error) {
@@ -319,6 +349,7 @@ const FINAL = encodeMessage(pb.InferParameterSchema, { parameterChoice: { case: 
 
 function credentialsOf(tls: ServerTls | undefined): ServerCredentials {
   if (tls === undefined) return ServerCredentials.createInsecure();
+  checkServerTls(tls);
   try {
     return ServerCredentials.createSsl(
       tls.clientCa === undefined ? null : Buffer.from(tls.clientCa),
@@ -328,6 +359,22 @@ function credentialsOf(tls: ServerTls | undefined): ServerCredentials {
   } catch (error) {
     throw ScrimError.from(error, 'INVALID_ARGUMENT', "the TLS certificate or key can't be used");
   }
+}
+
+/** grpc-js shows a peer as `1.2.3.4:5678` or `[::1]:5678`, or as a path of a socket. */
+function callerOf(call: AnyCall): Caller {
+  const peer = call
+    .getPeer()
+    .replace(/:\d+$/, '')
+    .replace(/^\[(.*)\]$/, '$1')
+    .replace(/^::ffff:(?=\d+\.)/i, '');
+  return {
+    header: (name) => {
+      const [value] = call.metadata.get(name);
+      return value === undefined ? undefined : String(value);
+    },
+    ...(peer === '' ? {} : { peer }),
+  };
 }
 
 function passBytes(bytes: Buffer): Buffer {

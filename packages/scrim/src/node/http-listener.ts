@@ -10,15 +10,8 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { ScrimError } from '../errors.js';
 import { errorAnswer, type HttpAnswer, type HttpCall } from '../server/index.js';
+import { checkServerTls, type ServerTls } from './server-certificates.js';
 import { createTokenCheck } from './server-token.js';
-
-/** Certificate and key in PEM, and the authorities that clients' certificates must come from. */
-export interface ServerTls {
-  readonly cert: string | Uint8Array;
-  readonly key: string | Uint8Array;
-  /** With it clients must show a certificate (mTLS). */
-  readonly clientCa?: string | Uint8Array;
-}
 
 /** One line of the access log. */
 export interface AccessRecord {
@@ -64,10 +57,16 @@ export interface HttpListener {
   close(timeoutMs?: number): Promise<void>;
 }
 
+const JOINED_BYTES = 2 ** 14;
+/** A body gets its whole memory once one part in this many of it has come. */
+const TRUSTED_SHARE = 16;
 const HEADERS_TIMEOUT_MS = 10_000;
 const CHECK_INTERVAL_MS = 1_000;
 const PREFLIGHT_MAX_AGE_S = '600';
 const EXPOSED_HEADERS = 'inference-header-content-length, retry-after';
+const ORIGIN = /^https?:\/\/[^/?#]*/i;
+/** How a socket for both families shows an IPv4 address. */
+const MAPPED = /^::ffff:(?=\d+\.)/i;
 const OPEN_PATHS: ReadonlySet<string> = new Set(['/v2/health/live', '/v2/health/ready']);
 
 /** Starts to listen. @throws ScrimError UNAVAILABLE if the address can't be had, INVALID_ARGUMENT for a wrong option. */
@@ -79,7 +78,10 @@ export async function listenHttp(options: HttpListenerOptions): Promise<HttpList
     keepAliveTimeout: options.keepAliveTimeoutMs ?? 60_000,
     connectionsCheckingInterval: Math.min(CHECK_INTERVAL_MS, requestTimeoutMs),
     noDelay: true,
+    // A missing Host is refused below, with a v2 error as its body.
+    requireHostHeader: false,
   };
+  if (tls !== undefined) checkServerTls(tls);
   const state = { isClosing: false };
   const exchange = createExchange(options, state);
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => void exchange(request, response);
@@ -135,17 +137,20 @@ async function closeServer(server: Server, timeoutMs: number): Promise<void> {
   clearTimeout(timer);
 }
 
+/** Faults below HTTP that have a status of their own. */
+const BROKEN: Readonly<Record<string, readonly [status: string, text: string]>> = {
+  ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'the request did not arrive in time'],
+  HPE_HEADER_OVERFLOW: ['431 Request Header Fields Too Large', 'the headers of the request are too large'],
+};
+
 /** What is no HTTP gets an answer in v2 form and loses its connection. */
 function refuseBroken(error: Error & { code?: string }, socket: Socket): void {
   if (!socket.writable || error.code === 'ECONNRESET') {
     socket.destroy();
     return;
   }
-  const timeout = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
-  const status = timeout ? '408 Request Timeout' : '400 Bad Request';
-  const body = JSON.stringify({
-    error: timeout ? 'the request did not arrive in time' : 'the request is not valid HTTP',
-  });
+  const [status, text] = BROKEN[error.code ?? ''] ?? ['400 Bad Request', 'the request is not valid HTTP'];
+  const body = JSON.stringify({ error: text });
   socket.end(
     `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
   );
@@ -159,7 +164,9 @@ function createExchange(options: HttpListenerOptions, state: { readonly isClosin
   return async (request, response) => {
     const started = performance.now();
     const method = request.method ?? 'GET';
-    const path = (request.url ?? '/').split('?', 1)[0] ?? '/';
+    // Proxies may send the whole URL (RFC 9112, 3.2.2).
+    const path = (request.url ?? '/').replace(ORIGIN, '').split('?', 1)[0] || '/';
+    const peer = request.socket.remoteAddress?.replace(MAPPED, '');
     const gone = new AbortController();
     response.once('close', () => {
       if (!response.writableFinished) gone.abort();
@@ -178,6 +185,9 @@ function createExchange(options: HttpListenerOptions, state: { readonly isClosin
           throw new ScrimError('UNAUTHENTICATED', 'the request bears no valid token');
         }
         isComplete = false;
+        if (request.headers.host === undefined && request.httpVersion === '1.1') {
+          throw new ScrimError('INVALID_ARGUMENT', 'the request has no Host header');
+        }
         const body = await readBody(request, maxBodyBytes);
         isComplete = true;
         requestBytes = body.length;
@@ -190,6 +200,7 @@ function createExchange(options: HttpListenerOptions, state: { readonly isClosin
           },
           body,
           signal: gone.signal,
+          ...(peer === undefined ? {} : { peer }),
         });
       }
     } catch (error) {
@@ -228,9 +239,14 @@ function send(
     response.end();
     return 0;
   }
-  response.cork();
-  for (const part of parts) response.write(part);
-  response.end();
+  if (size <= JOINED_BYTES) {
+    // Copying a little costs less than handing each part to the stream.
+    response.end(join(parts, size));
+  } else {
+    response.cork();
+    for (const part of parts) response.write(part);
+    response.end();
+  }
   if (!isComplete) request.resume();
   return size;
 }
@@ -242,9 +258,12 @@ function readBody(request: IncomingMessage, maxBytes: number): Promise<Uint8Arra
     new ScrimError('LIMIT_EXCEEDED', `the request has more than ${maxBytes} bytes`, { details: { maxBytes } });
   if (announced !== undefined && Number(announced) > maxBytes) return Promise.reject(tooLarge());
   return new Promise((resolve, reject) => {
-    const known = announced === undefined ? undefined : Number(announced);
-    // Memory is taken as bytes come, not as they are announced.
-    const parts: Uint8Array[] = [];
+    /** 0 where it comes in chunks. */
+    const known = Number(announced ?? 0);
+    // Memory is taken as bytes come, not as they are announced: the whole only once a part of it is here. From then on
+    // each piece is copied while the next one is on its way.
+    let parts: Uint8Array[] = [];
+    let body: Uint8Array | undefined;
     let size = 0;
     const done = (settle: () => void): void => {
       request.off('data', onData);
@@ -255,10 +274,18 @@ function readBody(request: IncomingMessage, maxBytes: number): Promise<Uint8Arra
     };
     const onData = (part: Uint8Array): void => {
       size += part.length;
-      if (size > maxBytes) done(() => reject(tooLarge()));
-      else parts.push(part);
+      if (size > maxBytes) {
+        done(() => reject(tooLarge()));
+      } else if (body) {
+        body.set(part, size - part.length);
+      } else {
+        parts.push(part);
+        if (known === 0 || size * TRUSTED_SHARE < known) return;
+        body = join(parts, known);
+        parts = [];
+      }
     };
-    const onEnd = (): void => done(() => resolve(join(parts, known ?? size)));
+    const onEnd = (): void => done(() => resolve(body ?? join(parts, size)));
     const onGone = (): void => done(() => reject(new ScrimError('CANCELLED', 'the caller went away')));
     request.on('data', onData);
     request.on('end', onEnd);

@@ -19,7 +19,6 @@ export {
   type HttpListener,
   type HttpListenerOptions,
   listenHttp,
-  type ServerTls,
 } from './http-listener.js';
 export * from './images.js';
 export {
@@ -34,6 +33,7 @@ export { createNodeCrypto } from './node-crypto.js';
 export { type NodeConfidentialSession, type OpenSessionOptions, openConfidentialSession } from './open-session.js';
 export { createNodeEngine, type NodeEngineOptions } from './ort-engine.js';
 export { listPhotos } from './photo-files.js';
+export type { ServerTls } from './server-certificates.js';
 export { createServerLog, type ServerLog } from './server-log.js';
 export {
   type InstanceKind,
@@ -42,4 +42,5 @@ export {
   type ServeOptions,
   serveRepository,
 } from './server-process.js';
+export { createTritonClient, type NodeTritonClientOptions } from './triton-client.js';
 export { createInputReader, type DetectorInput, type InputReader } from './vision-input.js';

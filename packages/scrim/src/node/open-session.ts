@@ -1,6 +1,6 @@
 /**
  * A confidential session in one call, for Node: bundle directory and URL in, a session that reads photos out. Engine,
- * cryptography and client are this process's own and are closed with it.
+ * cryptography and, unless one is given, client are this session's own and are closed with it.
  */
 import type { Bundle } from '../bundle/bundle.js';
 import type { PayloadFormat } from '../bundle/payload-format.js';
@@ -10,38 +10,51 @@ import {
   type DetectionAnswer,
   type SessionCallOptions,
 } from '../client/confidential-session.js';
-import { createTritonClient } from '../client/http-client.js';
 import type { ReleaseLedger } from '../client/release-ledger.js';
+import type { TritonClient } from '../client/triton-client.js';
+import { assertArgument } from '../errors.js';
 import type { NoiserMode } from '../noise/release.js';
 import type { PixelSource, ResizeMode } from '../vision/index.js';
 import { openBundle } from './bundle-files.js';
-import { createGrpcClient } from './grpc-client.js';
-import { type ClientTls, createHttpAgent } from './http-agent.js';
+import type { ClientTls } from './http-agent.js';
 import { type ImageInput, readImage } from './images.js';
 import { createNodeCrypto } from './node-crypto.js';
 import { createNodeEngine } from './ort-engine.js';
+import { createTritonClient } from './triton-client.js';
 
-/** What {@link openConfidentialSession} needs. */
-export interface OpenSessionOptions {
+interface SessionSettings {
   /** A complete bundle, or its directory. */
   readonly bundle: Bundle | string;
-  /** Server: http(s)://host:8000 or grpc(s)://host:8001. */
-  readonly url: string;
   readonly payload?: PayloadFormat;
   readonly noise?: NoiserMode;
   /** Name of the remote model. Default: what the bundle calls the one that takes `payload`. */
   readonly model?: string;
   /** HTTP only: tensors as bytes or as JSON. Default: as the server's extensions say. */
   readonly binary?: boolean;
-  readonly bearerToken?: string;
-  readonly tls?: ClientTls;
-  /** Milliseconds a call may take. Default 60,000. */
-  readonly timeoutMs?: number;
   /** Counts releases by subject before they leave; every call then needs a subject. It belongs to the caller. */
   readonly ledger?: ReleaseLedger;
   /** Threads of the head. Default: all of the machine's. */
   readonly threads?: number;
 }
+
+/** What {@link openConfidentialSession} needs: a bundle, and a server's URL or a client of the caller's own. */
+export type OpenSessionOptions = SessionSettings &
+  (
+    | {
+        /** Server: http(s)://host:8000 or grpc(s)://host:8001. */
+        readonly url: string;
+        readonly bearerToken?: string;
+        readonly tls?: ClientTls;
+        /** Milliseconds a call may take. Default 60,000. */
+        readonly timeoutMs?: number;
+        readonly client?: never;
+      }
+    | {
+        /** Belongs to the caller, who closes it. */
+        readonly client: TritonClient;
+        readonly url?: never;
+      }
+  );
 
 /** A session that also takes photos as files or encoded bytes. */
 export interface NodeConfidentialSession extends Omit<ConfidentialSession, 'detect'> {
@@ -57,20 +70,17 @@ export interface NodeConfidentialSession extends Omit<ConfidentialSession, 'dete
  * @throws ScrimError NOT_FOUND or INVALID_BUNDLE for the bundle, UNAVAILABLE if the server can't be reached
  */
 export async function openConfidentialSession(options: OpenSessionOptions): Promise<NodeConfidentialSession> {
-  const { url, tls, bearerToken, timeoutMs, threads, payload, noise, model, binary, ledger } = options;
+  const { threads, payload, noise, model, binary, ledger } = options;
+  assertArgument(
+    (options.client === undefined) !== (options.url === undefined),
+    `${options.url === undefined ? 'neither url nor client is' : 'url and client are both'} given, expected one of them`,
+  );
   const bundle = typeof options.bundle === 'string' ? await openBundle(options.bundle) : options.bundle;
-  const common = {
-    url,
-    ...(bearerToken === undefined ? {} : { bearerToken }),
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-  };
-  const client = /^grpcs?:/.test(url)
-    ? createGrpcClient({ ...common, ...(tls ? { tls } : {}) })
-    : createTritonClient({ ...common, transport: createHttpAgent(tls ? { tls } : {}) });
+  const client = options.client ?? clientOf(options);
   const engine = await createNodeEngine(threads === undefined ? {} : { threads });
   const closeAll = async (): Promise<void> => {
     await engine.close();
-    await client.close();
+    if (client !== options.client) await client.close();
   };
   try {
     const session = await createConfidentialSession({
@@ -98,6 +108,16 @@ export async function openConfidentialSession(options: OpenSessionOptions): Prom
     await closeAll();
     throw error;
   }
+}
+
+function clientOf(options: Extract<OpenSessionOptions, { url: string }>): TritonClient {
+  const { url, tls, bearerToken, timeoutMs } = options;
+  return createTritonClient({
+    url,
+    ...(tls === undefined ? {} : { tls }),
+    ...(bearerToken === undefined ? {} : { bearerToken }),
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+  });
 }
 
 function isPixels(photo: ImageInput | PixelSource): photo is PixelSource {

@@ -8,6 +8,7 @@
 import { availableParallelism } from 'node:os';
 import type { Engine } from '../engine/engine.js';
 import { checkThreads, createQueuedEngine } from '../engine/queued-engine.js';
+import { createShortRunBackend } from '../engine/short-run-backend.js';
 import { ScrimError } from '../errors.js';
 import { type NodeExecutionProvider, type OrtLogLevel, type RuntimeSettings, startOrtRuntime } from './ort-runtime.js';
 import { startOrtWorker, WORKER_WIDTH } from './ort-worker-host.js';
@@ -23,9 +24,11 @@ export interface NodeEngineOptions {
   /**
    * 'worker' (default): runs are made in a thread of their own and the event loop stays free. 'inline': on this
    * thread, which every run blocks until it is done, for training loops and tools where nothing else waits; it saves
-   * copying the inputs and the way to the thread.
+   * copying the inputs and the way to the thread. 'adaptive': in a thread of their own, apart from runs of small graphs
+   * that take less time than the way there (below a quarter of a millisecond, whatever the input holds), for servers of
+   * models of any size.
    */
-  readonly thread?: 'worker' | 'inline';
+  readonly thread?: 'worker' | 'inline' | 'adaptive';
   /** True lets idle threads spin between operators: a little faster on many tiny operators, at more processor time. */
   readonly spin?: boolean;
   /** What onnxruntime itself writes to stderr; default 'fatal'. Its lines may quote tensor values. */
@@ -34,7 +37,7 @@ export interface NodeEngineOptions {
 
 const CHOICES = {
   executionProvider: ['cpu', 'webgpu', 'cuda'],
-  thread: ['worker', 'inline'],
+  thread: ['worker', 'inline', 'adaptive'],
   logLevel: ['verbose', 'info', 'warning', 'error', 'fatal'],
 } as const;
 
@@ -50,17 +53,37 @@ export async function createNodeEngine(options: NodeEngineOptions = {}): Promise
     interOpThreads: options.interOpThreads ?? 1,
     spin: options.spin ?? false,
     logLevel: options.logLevel ?? 'fatal',
-    thread: options.thread ?? 'worker',
+    thread: options.thread === 'inline' ? 'inline' : 'worker',
   };
   checkThreads('threads', settings.threads);
   checkThreads('interOpThreads', settings.interOpThreads);
+  const { thread = 'worker' } = options;
   for (const [name, choices] of Object.entries(CHOICES)) {
-    const chosen = settings[name as keyof typeof CHOICES];
+    const chosen = { ...settings, thread }[name as keyof typeof CHOICES];
     if (!(choices as readonly string[]).includes(chosen)) {
       throw new ScrimError('INVALID_ARGUMENT', `${name} is "${String(chosen)}", expected one of ${choices.join(', ')}`);
     }
   }
-  const inThread = settings.thread === 'worker';
-  const { backend, identity } = await (inThread ? startOrtWorker(settings) : startOrtRuntime(settings));
-  return createQueuedEngine(backend, identity, inThread ? WORKER_WIDTH : 1);
+  if (thread === 'inline') {
+    const { backend, identity } = await startOrtRuntime(settings);
+    return createQueuedEngine(backend, identity, 1);
+  }
+  const { backend, identity } = await startOrtWorker(settings);
+  if (thread === 'worker') return createQueuedEngine(backend, identity, WORKER_WIDTH);
+  const here = await startOrtRuntime({ ...settings, threads: 1, thread: 'inline' });
+  // Loaded where it is needed, as by ort-runtime.ts: other engines do without the ONNX room.
+  const { decodeModel, isSteady } = await import('../onnx/index.js');
+  const short = createShortRunBackend(backend, here.backend, {
+    isSteady: (model) => {
+      try {
+        return isSteady(decodeModel(model));
+      } catch {
+        // What onnxruntime reads and this project does not stays in its thread.
+        return false;
+      }
+    },
+    mark: setImmediate,
+  });
+  const description = identity.description.replace('worker)', 'adaptive)');
+  return createQueuedEngine(short, { ...identity, description }, WORKER_WIDTH);
 }

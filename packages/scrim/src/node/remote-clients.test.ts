@@ -14,6 +14,7 @@ import { type GrpcListener, listenGrpc } from './grpc-server.js';
 import { createHttpAgent } from './http-agent.js';
 import { type HttpListener, listenHttp } from './http-listener.js';
 import { createNodeEngine } from './ort-engine.js';
+import { createTritonClient as createNodeClient } from './triton-client.js';
 
 let server: InferenceServer;
 let folder: string;
@@ -130,7 +131,17 @@ describe.each([
     'HTTP by node, gzip',
     () => createTritonClient({ url: http.url, transport: createHttpAgent(), compression: 'gzip' }),
   ],
+  [
+    'HTTP in one call, gzip and deflate',
+    () => createNodeClient({ url: http.url, compression: 'gzip', responseCompression: 'deflate' }),
+  ],
+  ['HTTP by fetch, gzip answers', () => createTritonClient({ url: http.url, responseCompression: 'gzip' })],
   ['gRPC', () => createGrpcClient({ url: `grpc://${grpc.address}` })],
+  ['gRPC in one call', () => createNodeClient({ url: `grpc://${grpc.address}` })],
+  [
+    'HTTP in one call, mutual TLS and token',
+    () => createNodeClient({ url: https.url, bearerToken: 'token-1', tls: clientTls(), maxConnections: 2 }),
+  ],
   ['gRPC, gzip', () => createGrpcClient({ url: grpc.address, compression: 'gzip' })],
   [
     'HTTP, mutual TLS and token',
@@ -212,6 +223,17 @@ describe('a gRPC stream', () => {
     })();
     await expect(failing).rejects.toThrowError(/missing/);
   });
+
+  it('goes on after a request that failed where someone is told of it', async () => {
+    const client = kept(createNodeClient({ url: `grpc://${grpc.address}` }));
+    const failures: string[] = [];
+    const answered: string[] = [];
+    const requests = [request(1), { ...request(2), modelName: 'missing' }, request(3)];
+    const onError = (error: Error, id: string): void => void failures.push(`${id}: ${error.message}`);
+    for await (const { id } of client.inferStream(requests, { onError })) answered.push(id ?? '');
+    expect(answered).toEqual(['1', '3']);
+    expect(failures).toEqual([expect.stringMatching(/^2: .*'missing' is not found/)]);
+  });
 });
 
 describe('connections', () => {
@@ -234,6 +256,7 @@ describe('connections', () => {
     ]) {
       await expect(kept(nowhere).serverMetadata()).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     }
+    expect(() => createTritonClient({ url: `grpc://${grpc.address}` })).toThrowError(/scrim\/node/);
     expect(() => createGrpcClient({ url: 'grpc://triton.example:8001', bearerToken: 'x' })).toThrowError(/grpcs/);
   });
 });

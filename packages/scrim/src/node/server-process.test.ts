@@ -226,6 +226,28 @@ describe('the server over sockets', () => {
         /^HTTP\/1.1 400 [\s\S]*4096 bytes/,
       ],
       ['no HTTP', (s) => s.write('\x16\x03\x01\x02\x00garbage\r\n\r\n'), /^HTTP\/1.1 400 [\s\S]*\{"error":/],
+      ['no host', (s) => s.write('GET /v2 HTTP/1.1\r\n\r\n'), /^HTTP\/1.1 400 [\s\S]*\{"error":"[^"]*Host/],
+      [
+        'headers without end',
+        (s) => s.write(`GET /v2 HTTP/1.1\r\nhost: x\r\nx: ${'a'.repeat(40_000)}\r\n\r\n`),
+        /^HTTP\/1.1 431 [\s\S]*\{"error":/,
+      ],
+      [
+        'the whole URL, as proxies send it',
+        (s) => s.write('GET http://x:1/v2/health/live?a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n'),
+        /^HTTP\/1.1 200 /,
+      ],
+      [
+        'a body in chunks',
+        (s) => {
+          const body = '{"inputs":[{"name":"x","shape":[1,4],"datatype":"FP32","data":[1,2,3,4]}]}';
+          const chunks = [body.slice(0, 20), body.slice(20)].map(
+            (part) => `${part.length.toString(16)}\r\n${part}\r\n`,
+          );
+          s.write(`${head}transfer-encoding: chunked\r\nconnection: close\r\n\r\n${chunks.join('')}0\r\n\r\n`);
+        },
+        /^HTTP\/1.1 200 [\s\S]*"outputs"/,
+      ],
       [
         'bad JSON',
         (s) => s.write(`${head}content-length: 2\r\nconnection: close\r\n\r\n{]`),

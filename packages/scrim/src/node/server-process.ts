@@ -13,11 +13,12 @@ import {
   type ServerEvent,
 } from '../server/index.js';
 import { type GrpcListener, listenGrpc } from './grpc-server.js';
-import { type AccessRecord, type HttpListener, listenHttp, type ServerTls } from './http-listener.js';
+import { type AccessRecord, type HttpListener, listenHttp } from './http-listener.js';
 import { openModelRepository } from './model-files.js';
 import { createNodeEngine } from './ort-engine.js';
 import { startOrtProcess } from './ort-process-host.js';
 import type { NodeExecutionProvider } from './ort-runtime.js';
+import type { ServerTls } from './server-certificates.js';
 
 /**
  * What an instance of a model runs in: a thread of the server, or a child process, which costs a copy of every tensor and
@@ -76,7 +77,8 @@ const DEFAULT_POLL_S = 15;
 const CLOSE_MS = 2_000;
 
 /**
- * An engine factory over onnxruntime-node that divides `threads` among the instances of a model.
+ * An engine factory over onnxruntime-node that divides `threads` among the instances of a model whose configuration does
+ * not say how many it wants.
  * @param threads default: all of the machine's
  */
 export function nodeEngineFactory(
@@ -91,9 +93,11 @@ export function nodeEngineFactory(
     kind === 'thread' || kind === 'process',
     `instances is '${String(kind)}', expected 'thread' or 'process'`,
   );
-  return async ({ instances }) => {
-    const own = Math.max(1, Math.floor(threads / instances));
-    if (kind === 'thread') return createNodeEngine({ threads: own, executionProvider });
+  return async ({ instances, threads: asked }) => {
+    const own = asked ?? Math.max(1, Math.floor(threads / instances));
+    // On a GPU every run waits for the device: nothing is short enough to block this thread.
+    const thread = executionProvider === 'cpu' ? 'adaptive' : 'worker';
+    if (kind === 'thread') return createNodeEngine({ threads: own, executionProvider, thread });
     return startOrtProcess({ executionProvider, threads: own, interOpThreads: 1, spin: false, logLevel: 'fatal' });
   };
 }

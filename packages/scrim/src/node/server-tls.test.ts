@@ -100,6 +100,23 @@ afterEach(async () => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 describe('TLS', () => {
+  it('refuses certificates that are none before it listens, an empty list of authorities above all', async () => {
+    const [cert, key, clientCa] = [pem['server.pem']!, pem['server.key']!, pem['ca.pem']!];
+    for (const [tls, reason] of [
+      [{ cert: '', key, clientCa }, /the TLS certificate can't be read/],
+      [{ cert, key: 'no key', clientCa }, /the TLS key can't be read/],
+      [{ cert, key: pem['client.key']! }, /the TLS key is not that of the certificate/],
+      [{ cert, key, clientCa: '' }, /the authorities of clients' certificates can't be read/],
+    ] as const) {
+      for (const port of [{ grpcPort: undefined }, { httpPort: undefined }]) {
+        await expect(serve({ tls, ...port })).rejects.toMatchObject({
+          code: 'INVALID_ARGUMENT',
+          message: expect.stringMatching(reason),
+        });
+      }
+    }
+  });
+
   it('asks for clients’ certificates of the right authority, on both protocols', async () => {
     const { http, grpc } = await serve({ tls: { ...serverTls(), clientCa: pem['ca.pem']! } });
     const outcome = async (cert: string | undefined, ca = 'ca'): Promise<string[]> => {

@@ -36,9 +36,10 @@ export function parseContentEncoding(value: string | null | undefined): ContentE
  * `identity` where neither is named, as `*` does not ask for compression.
  */
 export function chooseContentEncoding(accept: string | null | undefined): ContentEncoding {
+  if (!accept || accept === 'identity') return 'identity';
   let best: ContentEncoding = 'identity';
   let bestWeight = 0;
-  for (const entry of (accept ?? '').toLowerCase().split(',').slice(0, 32)) {
+  for (const entry of accept.toLowerCase().split(',').slice(0, 32)) {
     const [name, ...attributes] = entry.split(';').map((part) => part.trim());
     if (name !== 'gzip' && name !== 'deflate' && name !== 'identity') continue;
     const quality = attributes.find((attribute) => attribute.startsWith('q='));

@@ -15,4 +15,4 @@ export {
   openModelFiles,
 } from './model-repository.js';
 export type { Clock } from './served-model.js';
-export type { HttpAnswer, HttpCall, InferenceServer } from './server-api.js';
+export type { Caller, HttpAnswer, HttpCall, InferenceServer } from './server-api.js';

@@ -271,6 +271,11 @@ describe('models', () => {
     expect((await server.index()).find(({ name }) => name === 'broken')).toMatchObject({ state: 'UNAVAILABLE' });
     await server.unload('broken');
     expect(server.ready()).toBe(true);
+    // A caller who asks for what is not there leaves no trace: the server stays ready.
+    await expect(server.load('nowhere')).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    expect(server.ready()).toBe(true);
+    expect((await server.index()).map(({ name }) => name)).not.toContain('nowhere');
+    await expect(server.unload('nowhere')).rejects.toMatchObject({ code: 'NOT_FOUND' });
 
     repository.set('m', { '4/model.onnx': addOne(40) });
     await server.load('m');
@@ -311,12 +316,30 @@ describe('models', () => {
       ['version_policy { specific { versions: 8 } }', /at least one version/],
       ['name: "another"', /names it 'another'/],
       ['max_batch_size: { }', /config.pbtxt/],
+      ['model_operations { op_library_filename: "a.so" }', /libraries of operators/],
+      [
+        'parameters { key: "intra_op_thread_count" value { string_value: "many" } }',
+        /intra_op_thread_count is 'many', expected 0 to 1024/,
+      ],
     ];
     for (const [config, reason] of cases) {
       const server = await serve(config);
       expect(server.ready()).toBe(false);
       expect((await server.index())[0]!.reason).toMatch(reason);
     }
+  });
+
+  it('get the threads their configuration asks for, else as many as the server has', async () => {
+    const asked: (number | undefined)[] = [];
+    const engineFactory: EngineFactory = (wanted) => {
+      asked.push(wanted.threads);
+      return inline(wanted);
+    };
+    for (const count of ['3', '0', undefined]) {
+      const value = `parameters { key: "intra_op_thread_count" value { string_value: "${count}" } }`;
+      expect((await serve(count === undefined ? '' : value, { engineFactory })).ready()).toBe(true);
+    }
+    expect(asked).toEqual([3, undefined, undefined]);
   });
 
   it('are warmed up and classified with labels', async () => {

@@ -117,7 +117,7 @@ class Server implements InferenceServer {
     const names = this.#mode !== 'explicit' || chosen.includes('*') ? all : chosen;
     for (const name of names) {
       // The reason stands in the index and went to onEvent.
-      await this.#registry.load(name).catch(() => {});
+      await this.#registry.load(name, {}, true).catch(() => {});
     }
     if (this.#state === 'starting') this.#state = 'serving';
   }

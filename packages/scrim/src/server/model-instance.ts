@@ -17,6 +17,8 @@ export interface EngineRequest {
   readonly instances: number;
   /** True if the configuration asks for a GPU. */
   readonly gpu: boolean;
+  /** Threads of one run that the configuration asks for. */
+  readonly threads?: number;
 }
 
 /** An engine that may tell when what it runs in has ended, so that it is replaced before a request finds out. */

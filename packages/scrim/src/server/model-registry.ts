@@ -30,6 +30,7 @@ import {
   instanceCount,
   type ModelSettings,
   settleModel,
+  wantedThreads,
   wantsGpu,
 } from './model-settings.js';
 import { type Clock, ServedModel } from './served-model.js';
@@ -143,12 +144,17 @@ export class ModelRegistry {
     return entries;
   }
 
-  /** Loads a model or loads it anew. @throws ScrimError naming the model and why it can't be loaded. */
-  load(name: string, request: LoadRequest = {}): Promise<void> {
-    return this.#change(name, async (slot) => {
+  /**
+   * Loads a model or loads it anew. A name that the repository does not have leaves no trace, unless it is `required`.
+   * @throws ScrimError naming the model and why it can't be loaded.
+   */
+  load(name: string, request: LoadRequest = {}, required = false): Promise<void> {
+    const change = this.#change(name, async (slot) => {
+      let isKnown = required;
       slot.wanted = true;
       try {
         const folder = await this.#open(name, request);
+        isKnown = true;
         const config = readConfig(folder, request);
         await this.#apply(name, slot, folder, config);
         slot.fingerprint = request.config === undefined && request.files === undefined ? folder.fingerprint : undefined;
@@ -156,11 +162,18 @@ export class ModelRegistry {
         this.#options.onEvent({ kind: 'loaded', model: name, versions });
       } catch (error) {
         const reason = error instanceof Error ? error.message : String(error);
-        if (slot.versions.size === 0) slot.versions.set(0, { state: 'UNAVAILABLE', reason, model: undefined });
+        if (isKnown && slot.versions.size === 0) {
+          slot.versions.set(0, { state: 'UNAVAILABLE', reason, model: undefined });
+        }
         this.#options.onEvent({ kind: 'load-failed', model: name, reason });
         const code = error instanceof ScrimError ? error.code : 'INTERNAL';
         throw new ScrimError(code, `failed to load '${name.slice(0, 200)}', ${reason}`, { cause: error });
       }
+    });
+    return change.catch((error: unknown) => {
+      const slot = this.#slots.get(name);
+      if (slot?.change === change && slot.versions.size === 0) this.#slots.delete(name);
+      throw error;
     });
   }
 
@@ -282,7 +295,11 @@ export class ModelRegistry {
     const file = config.defaultModelFilename === '' ? 'model.onnx' : config.defaultModelFilename;
     const bytes = await folder.readModel(version, file);
     const count = instanceCount(config);
-    const request = { model: name, version, instances: count, gpu: wantsGpu(config) };
+    const threads = wantedThreads(name, config);
+    const request = {
+      ...{ model: name, version, instances: count, gpu: wantsGpu(config) },
+      ...(threads === undefined ? {} : { threads }),
+    };
     const instances: ModelInstance[] = [];
     try {
       for (let i = 0; i < count; i++) instances.push(await ModelInstance.start(engineFactory, request, bytes));

@@ -62,6 +62,8 @@ export interface ModelSettings {
 const OPEN_POLICY: QueuePolicy = { maxQueueSize: 0, timeoutUs: 0, allowOverride: true, onTimeout: 'reject' };
 const MAX_INSTANCES = 64;
 const MAX_PRIORITIES = 64;
+const MAX_THREADS = 1024;
+const THREADS = 'intra_op_thread_count';
 const PLATFORM = 'onnxruntime_onnx';
 const BACKEND = 'onnxruntime';
 
@@ -88,6 +90,8 @@ export function checkConfig(name: string, config: ModelConfig): void {
   if (config.modelTransactionPolicy?.decoupled) refuse('decoupled models are not supported');
   if (config.batchInput.length > 0 || config.batchOutput.length > 0) refuse('batch_input is not supported');
   if (config.responseCache?.enable) refuse('response_cache is not supported');
+  if ((config.modelOperations?.opLibraryFilename.length ?? 0) > 0) refuse('libraries of operators are not supported');
+  wantedThreads(name, config);
   for (const input of config.input) {
     const what = `input '${input.name}'`;
     if (input.allowRaggedBatch) refuse(`${what}: allow_ragged_batch is not supported`);
@@ -108,6 +112,21 @@ export function checkConfig(name: string, config: ModelConfig): void {
 export function instanceCount(config: ModelConfig): number {
   if (config.instanceGroup.length === 0) return 1;
   return config.instanceGroup.reduce((sum, { count, gpus }) => sum + Math.max(1, count) * Math.max(1, gpus.length), 0);
+}
+
+/**
+ * Threads of one run that a configuration asks for by the parameter of Triton's ONNX backend; undefined for as many as the
+ * server has.
+ * @throws ScrimError INVALID_ARGUMENT
+ */
+export function wantedThreads(name: string, config: ModelConfig): number | undefined {
+  const text = config.parameters[THREADS]?.stringValue;
+  if (text === undefined || text === '0') return undefined;
+  if (/^\d{1,4}$/.test(text) && Number(text) <= MAX_THREADS) return Number(text);
+  throw new ScrimError(
+    'INVALID_ARGUMENT',
+    `model '${name}': parameter ${THREADS} is '${text.slice(0, 20)}', expected 0 to ${MAX_THREADS}`,
+  );
 }
 
 /** Whether a configuration asks for a GPU. */

@@ -11,13 +11,19 @@ import type {
   ServerMetadata,
 } from '../protocol/index.js';
 
+/** Who calls, as far as a listener knows. */
+export interface Caller {
+  /** Value of a header (gRPC: of metadata) by its name in lower case; undefined or null for none. */
+  header(name: string): string | null | undefined;
+  /** Network address, without the port; missing where there is no network. */
+  readonly peer?: string;
+}
+
 /** A request whose body was read. */
-export interface HttpCall {
+export interface HttpCall extends Caller {
   readonly method: string;
   /** Path without query, percent-encoded. */
   readonly path: string;
-  /** Value of a header by its name in lower case; undefined or null for none. */
-  header(name: string): string | null | undefined;
   readonly body: Uint8Array;
   /** Fires when the caller has gone. */
   readonly signal?: AbortSignal;
