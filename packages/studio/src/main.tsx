@@ -4,7 +4,7 @@ import { useEffect } from 'preact/hooks';
 import { StoryPage } from './pages/story-page.js';
 import { loadedLater } from './parts/later.js';
 import { followAddress, go, linkTo, route, type View } from './route.js';
-import { loadCatalogue } from './story-state.js';
+import { applyAddress, loadCatalogue } from './story-state.js';
 import './style.css';
 
 const PAGES: readonly { readonly view: View; readonly name: string }[] = [
@@ -63,6 +63,6 @@ function focusMain(): void {
   document.getElementById('main')?.focus();
 }
 
-followAddress();
+followAddress((before) => void applyAddress(before));
 render(<Studio />, document.getElementById('studio') as HTMLElement);
 void loadCatalogue();

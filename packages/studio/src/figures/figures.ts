@@ -1,7 +1,7 @@
 /**
- * Which figures the page plots for a setting: accuracy from the bundle's manifest; an attacker's success from the
- * manifest if an audit wrote it there, else from linear-attacker.json, which bench/linear-attacker.mjs measures. What is
- * proven is kept apart from both.
+ * Which figures the page plots for a setting: accuracy from the bundle's manifest; an attacker's success from there too,
+ * of an audit if there was one, else of the decoder that is shipped with the bundle; for bundles without either from
+ * linear-attacker.json, which bench/linear-attacker.mjs measures. What is proven is kept apart from all.
  */
 import type { Figure } from 'scrim';
 import { inspections, settings } from '../story-state.js';
@@ -24,6 +24,9 @@ const ACCURACY_NOISY = 'FDDB average precision with noise';
 const ACCURACY_CLEAN = 'FDDB average precision without noise';
 /** What an audit's figure about rebuilt pictures is called. */
 const AUDIT_SSIM = /^attack .*decoder.*: SSIM$/;
+/** What the figures of the decoder in a bundle are called (cli's ship-decoder.ts). */
+const SHIPPED_SSIM = 'shipped decoder: SSIM';
+const SHIPPED_CLEAN_SSIM = 'shipped decoder, no noise: SSIM';
 
 /** A bound above this allows to tell any of a million people from the others; it rules nothing out. */
 export const VACUOUS_NATS: number = Math.log(1_000_000);
@@ -34,7 +37,9 @@ export function tradeOffs(): TradeOff[] {
   return settings.value.map((id) => {
     if (id === 'clean') {
       const accuracy = all.flatMap(({ figures }) => figures).find(isMeasured(ACCURACY_CLEAN));
-      return { id, accuracy, attacker: attackerOf('clean'), proven: [] };
+      // The page's attacker without noise is that of the first bundle.
+      const first = inspections.value.get(settings.value[1] ?? '')?.figures.find(isMeasured(SHIPPED_CLEAN_SSIM));
+      return { id, accuracy, attacker: first ?? attackerOf('clean'), proven: [] };
     }
     const figures = inspections.value.get(id)?.figures ?? [];
     const audited = figures.find(
@@ -43,7 +48,7 @@ export function tradeOffs(): TradeOff[] {
     return {
       id,
       accuracy: figures.find(isMeasured(ACCURACY_NOISY)),
-      attacker: audited ?? attackerOf(id),
+      attacker: audited ?? figures.find(isMeasured(SHIPPED_SSIM)) ?? attackerOf(id),
       proven: figures.filter((figure): figure is Proven => figure.kind === 'proven'),
     };
   });

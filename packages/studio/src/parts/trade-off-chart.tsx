@@ -24,8 +24,10 @@ export function TradeOffChart(): JSX.Element {
     .domain([0, Math.max(0.6, ...points.map((point) => point.x + 0.05))])
     .nice()
     .range([MARGIN.left, WIDTH - MARGIN.right]);
+  // From the tenth below the lowest point: settings differ by hundredths.
+  const lowest = Math.min(0.8, ...points.map((point) => point.y));
   const y = scaleLinear()
-    .domain([0, 1])
+    .domain([Math.max(0, Math.floor(lowest * 10 - 0.5) / 10), 1])
     .range([HEIGHT - MARGIN.bottom, MARGIN.top]);
   const path = line<Point>(
     (point) => x(point.x),
@@ -48,7 +50,7 @@ export function TradeOffChart(): JSX.Element {
             <g key={tick}>
               <line x1={MARGIN.left} x2={WIDTH - MARGIN.right} y1={y(tick)} y2={y(tick)} />
               <text x={MARGIN.left - 8} y={y(tick) + 4} text-anchor="end">
-                {tick.toFixed(1)}
+                {tick.toFixed(2)}
               </text>
             </g>
           ))}
@@ -67,6 +69,14 @@ export function TradeOffChart(): JSX.Element {
         {[...groups.values()].map((group) => (
           <path key={group[0]?.id} class="curve" d={path([...clean, ...group]) ?? ''} />
         ))}
+        {[...groups].map(([name, group]) => {
+          const last = group.at(-1);
+          return last && groups.size > 1 ? (
+            <text key={name} x={x(last.x)} y={y(last.y) - 14} text-anchor="middle">
+              {name}
+            </text>
+          ) : null;
+        })}
         {marks.map((point) => {
           const slot = current.indexOf(point.id);
           return (

@@ -1,6 +1,7 @@
 /**
- * What an attacker makes of a release, from what the audit left in the bundle: a trained decoder (audit/decoder.onnx,
- * release in, picture [1, 3, 256, 256] in [0, 1] out) if there is one, else the linear least-squares guess.
+ * What an attacker makes of a release, from what the audit left in the bundle: a trained decoder if there is one
+ * (audit/decoder.onnx, release in, picture [1, 3, height, width] in [0, 1] out; `scrim audit --ship-decoder` puts it
+ * there), else the linear least-squares guess.
  */
 import { type Bundle, decodeSafetensors, type Engine, expectType, ScrimError, type Tensor } from 'scrim';
 import { type LinearReconstruction, reconstruct } from 'scrim/audit';
