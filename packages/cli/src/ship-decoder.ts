@@ -18,9 +18,12 @@ import {
 } from 'scrim/audit';
 import { recordResults } from 'scrim/node';
 import { createFitRandom, type NoiseCrypto } from 'scrim/noise';
+import { Graph } from 'scrim/onnx';
 
 /** Where the decoder lies in a bundle: release in, picture [1, 3, height, width] in [0, 1] out. */
 export const DECODER_PATH = 'audit/decoder.onnx';
+/** Metadata of the model: how long it was trained on what, for people. */
+export const TRAINING_KEY = 'scrim.training';
 /** What its figure is called. */
 export const SHIPPED_SSIM = 'shipped decoder: SSIM';
 /** The same decoder on the activation without noise. */
@@ -70,7 +73,9 @@ export async function shipDecoder(
       sampleSize: test.records.length,
       ...conditions,
     });
-    const model = decoder.encode();
+    const graph = Graph.decode(decoder.encode());
+    graph.setMetadata(TRAINING_KEY, training(decoder, steps));
+    const model = graph.encode();
     await recordResults(
       folder,
       [figure(SHIPPED_SSIM, noisy), figure(SHIPPED_CLEAN_SSIM, clean)],
@@ -82,9 +87,13 @@ export async function shipDecoder(
   }
 }
 
-function describe({ trainedOn, trusted, trustedReason }: TrainedDecoder, steps: number): string {
-  const length = `a small decoder of ${steps} steps on ${trainedOn} photos`;
-  return trusted ? length : `${length}; at least this much: ${trustedReason}`;
+function training({ trainedOn }: TrainedDecoder, steps: number): string {
+  return `a small decoder of ${steps} steps on ${trainedOn} photos`;
+}
+
+function describe(decoder: TrainedDecoder, steps: number): string {
+  const { trusted, trustedReason } = decoder;
+  return `${training(decoder, steps)}${trusted ? '' : `; at least this much: ${trustedReason}`}`;
 }
 
 function summarize(

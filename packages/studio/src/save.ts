@@ -61,7 +61,13 @@ function record(photo: ShownPhoto, runs: readonly Run[]): unknown {
           keyId: run.release.keyId,
           url: run.release.request && new URL(run.release.request.url).pathname,
         },
-        attacker: run.guess && { kind: 'measured', attacker: run.guess.attacker, ssim: run.guess.likeness, photos: 1 },
+        attacker: run.guess && {
+          kind: 'measured',
+          attacker: run.guess.attacker,
+          training: run.guess.training,
+          ssim: run.guess.likeness,
+          photos: 1,
+        },
         figures: bundle && inspections.value.get(bundle.id)?.figures,
       };
     }),

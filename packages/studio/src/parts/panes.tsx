@@ -105,7 +105,7 @@ export function Panes({ slot, title }: { readonly slot: 0 | 1; readonly title: b
                 </p>
                 <p class="more">
                   {run.guess.attacker === 'decoder'
-                    ? 'by a small network trained on other photos, run in this tab; a larger one sees more'
+                    ? `by ${run.guess.training ?? 'a trained decoder'} of others, run in this tab; a larger one sees more`
                     : 'by a linear attacker, run in this tab; one with a trained network sees more'}
                 </p>
               </>

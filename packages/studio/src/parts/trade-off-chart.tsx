@@ -7,7 +7,7 @@ import { chooseSetting, settingId, settingName } from '../story-state.js';
 
 const WIDTH = 560;
 const HEIGHT = 330;
-const MARGIN = { left: 56, right: 16, top: 16, bottom: 50 };
+const MARGIN = { left: 64, right: 16, top: 16, bottom: 50 };
 
 interface Point {
   readonly id: string;
@@ -62,7 +62,7 @@ export function TradeOffChart(): JSX.Element {
           <text x={(MARGIN.left + WIDTH) / 2} y={HEIGHT - 8} text-anchor="middle">
             attacker’s success: likeness of the rebuilt photo (SSIM) →
           </text>
-          <text transform={`translate(14 ${(HEIGHT - MARGIN.bottom) / 2 + 8}) rotate(-90)`} text-anchor="middle">
+          <text transform={`translate(13 ${(HEIGHT - MARGIN.bottom) / 2 + 8}) rotate(-90)`} text-anchor="middle">
             accuracy (AP) →
           </text>
         </g>
@@ -72,7 +72,7 @@ export function TradeOffChart(): JSX.Element {
         {[...groups].map(([name, group]) => {
           const last = group.at(-1);
           return last && groups.size > 1 ? (
-            <text key={name} x={x(last.x)} y={y(last.y) - 14} text-anchor="middle">
+            <text key={name} x={x(last.x) - 12} y={y(last.y) + 4} text-anchor="end">
               {name}
             </text>
           ) : null;
@@ -90,7 +90,7 @@ export function TradeOffChart(): JSX.Element {
               <circle class="target" cx={x(point.x)} cy={y(point.y)} r={14} />
               <circle cx={x(point.x)} cy={y(point.y)} r={slot === -1 ? 4.5 : 8} />
               {slot !== -1 && (
-                <text x={x(point.x)} y={y(point.y) + 26} text-anchor="middle">
+                <text x={x(point.x)} y={y(point.y) + (point.id === 'clean' ? -14 : 26)} text-anchor="middle">
                   {settingName(point.id)}
                 </text>
               )}

@@ -5,15 +5,20 @@
  */
 import { type Bundle, decodeSafetensors, type Engine, expectType, ScrimError, type Tensor } from 'scrim';
 import { type LinearReconstruction, reconstruct } from 'scrim/audit';
+import { Graph } from 'scrim/onnx';
 import type { RgbImage } from 'scrim/vision';
 import { fromUnitTensor } from './pictures.js';
 
 const DECODER_PATH = 'audit/decoder.onnx';
+/** Metadata of a decoder (cli's ship-decoder.ts). */
+const TRAINING_KEY = 'scrim.training';
 const LINEAR_PATH = 'audit/reconstruction.safetensors';
 
 /** A loaded attacker. */
 export interface Attacker {
   readonly kind: 'linear' | 'decoder';
+  /** How a decoder was trained, where it says so. */
+  readonly training?: string | undefined;
   /** @param activation [1, C, H, W] as the remote half sees it */
   rebuild(activation: Tensor<'float32'>): Promise<RgbImage>;
 }
@@ -29,10 +34,12 @@ export async function loadAttacker(bundle: Bundle, engine: Engine): Promise<Atta
   const kind = attackerKind(bundle);
   if (kind === 'none') return undefined;
   if (kind === 'decoder') {
-    const session = await engine.load(await bundle.read(DECODER_PATH));
+    const bytes = await bundle.read(DECODER_PATH);
+    const session = await engine.load(bytes);
     const [input, output] = [session.inputs[0]?.name ?? '', session.outputs[0]?.name ?? ''];
     return {
       kind,
+      training: Graph.decode(bytes).metadata.get(TRAINING_KEY),
       rebuild: async (activation) => {
         const outputs = await session.run({ [input]: activation });
         return fromUnitTensor(expectType(outputs[output] as Tensor, 'float32', 'the picture of the decoder'));

@@ -61,6 +61,8 @@ export interface Guess {
   readonly picture: ImageBitmap;
   /** 'linear' or 'decoder'. */
   readonly attacker: 'linear' | 'decoder';
+  /** Of a decoder: 'a small decoder of 300 steps on 400 photos'. */
+  readonly training: string | undefined;
   /** Structural similarity of the guess and the photo at the guess's size, in [−1, 1]. */
   readonly likeness: number;
 }

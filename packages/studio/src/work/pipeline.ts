@@ -299,7 +299,7 @@ export class Pipeline {
       float32([3, height, width], toUnitTensor(picture, width, height).data),
       { dataRange: 1 },
     );
-    return { picture: await toBitmap(picture), attacker: attacker.kind, likeness };
+    return { picture: await toBitmap(picture), attacker: attacker.kind, training: attacker.training, likeness };
   }
 }
 
