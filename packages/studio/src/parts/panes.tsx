@@ -185,5 +185,5 @@ function wireText(run: Run | undefined, pending: string): string {
 }
 
 function attackerText(run: Run | undefined, pending: string): string {
-  return run ? 'No attacker was fitted for this bundle' : pending;
+  return run ? 'This bundle brings no attacker for photos of this size' : pending;
 }

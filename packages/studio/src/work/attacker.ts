@@ -19,8 +19,11 @@ export interface Attacker {
   readonly kind: 'linear' | 'decoder';
   /** How a decoder was trained, where it says so. */
   readonly training?: string | undefined;
-  /** @param activation [1, C, H, W] as the remote half sees it */
-  rebuild(activation: Tensor<'float32'>): Promise<RgbImage>;
+  /**
+   * @param activation [1, C, H, W] as the remote half sees it
+   * @returns undefined if the decoder was trained on inputs of another size
+   */
+  rebuild(activation: Tensor<'float32'>): Promise<RgbImage | undefined>;
 }
 
 /** Which attacker a bundle brings. */
@@ -41,6 +44,10 @@ export async function loadAttacker(bundle: Bundle, engine: Engine): Promise<Atta
       kind,
       training: Graph.decode(bytes).metadata.get(TRAINING_KEY),
       rebuild: async (activation) => {
+        const declared = session.inputs[0]?.shape ?? [];
+        const differs = (size: number | string, axis: number): boolean =>
+          typeof size === 'number' && size !== activation.shape[axis];
+        if (declared.some(differs)) return undefined;
         const outputs = await session.run({ [input]: activation });
         return fromUnitTensor(expectType(outputs[output] as Tensor, 'float32', 'the picture of the decoder'));
       },

@@ -117,7 +117,7 @@ export class Pipeline {
     const entry = order.setting === 'clean' ? order.reference : order.setting;
     progress('Fetching the bundle and checking its hashes');
     const loaded = await this.#load(entry);
-    progress('Starting the engine in this tab');
+    if (!this.#engine) progress('Starting the engine in this tab');
     const engine = await this.#startEngine();
     signal.throwIfAborted();
     if (order.setting === 'clean') {
@@ -134,6 +134,7 @@ export class Pipeline {
         engine: engine.description,
       };
     }
+    progress('Loading the head');
     const session = await this.#session(loaded, entry, order.server, engine);
     const started = performance.now();
     const { tensor: input, plan } = await loaded.reader.read(photo.bitmap);
@@ -291,6 +292,7 @@ export class Pipeline {
     const attacker = await loaded.attacker;
     if (!attacker) return undefined;
     const picture = await attacker.rebuild(activation);
+    if (!picture) return undefined;
     const { width, height } = picture;
     const seen = await readImageTowards(photo.bitmap, { width, height });
     const original = toUnitTensor(seen, width, height);
