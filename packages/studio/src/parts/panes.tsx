@@ -43,7 +43,9 @@ export function Panes({ slot, title }: { readonly slot: 0 | 1; readonly title: b
             height={height}
             faces={faces}
           />
-          <p class="fact">{run ? foundText(run) : pending}</p>
+          <p class="fact" role={live ? undefined : 'status'}>
+            {run ? foundText(run) : pending}
+          </p>
           {run && (
             <p class="more">
               {dimensions([width, height])}, read in {duration(run.timing.readMs)}, {run.release ? 'head' : 'model'}{' '}
