@@ -159,6 +159,13 @@ it('follows the camera and keeps the last frame', async () => {
   await guess(page).waitFor({ timeout: 60_000 });
   await page.getByRole('button', { name: 'Stop and keep this frame' }).click();
   await guess(page).waitFor({ timeout: 60_000 });
+  // It does not go on where nobody sees it.
+  await page.getByRole('button', { name: 'Use the camera' }).click();
+  await page.getByText(/frames a second/).waitFor({ timeout: 60_000 });
+  await page.getByRole('link', { name: 'Server' }).click();
+  await page.getByRole('row', { name: /tfjs_alpha_0_80/ }).waitFor();
+  await page.getByRole('link', { name: 'Story' }).click();
+  await page.getByRole('button', { name: 'Use the camera' }).waitFor();
   expect(problems).toEqual([]);
 });
 
