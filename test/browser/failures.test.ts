@@ -76,6 +76,18 @@ it('says so when the page has no server at all, and starts when it is there', as
   await guess(page).waitFor({ timeout: 90_000 });
 });
 
+it('says so when the code of a page can not be fetched, and shows the page once it can', async () => {
+  const { page, problems } = await studio.open();
+  studio.disturb({ kind: 'cut', matching: /\/assets\/server-page/ });
+  await page.goto(`${studio.url}#/server`);
+  await alert(page).waitFor();
+  expect(await alert(page).textContent()).toMatch(/The server does not answer/);
+  studio.disturb(undefined);
+  await alert(page).getByRole('button', { name: 'Try again' }).click();
+  await page.getByRole('row', { name: /tfjs_alpha_0_80/ }).waitFor();
+  expect(problems).toEqual([]);
+});
+
 it('reads a photo of 40 megapixels, and refuses one above the limit before it is decoded', async () => {
   const { page, problems } = await studio.open();
   await page.goto(studio.url);
@@ -83,7 +95,7 @@ it('reads a photo of 40 megapixels, and refuses one above the limit before it is
   const large = await sharp(join(SAMPLES, 'sample3.jpg')).resize(7746, 5164, { fit: 'fill' }).jpeg().toBuffer();
   await page.getByLabel('Photo file').setInputFiles({ name: 'large.jpg', mimeType: 'image/jpeg', buffer: large });
   await page.waitForFunction(
-    () => document.querySelector('.pane.trusted')?.textContent?.includes('7746 × 5164'),
+    () => document.querySelector('.pane.trusted')?.textContent?.match(/7746\s×\s5164/) != null,
     null,
     {
       timeout: 90_000,

@@ -1,7 +1,9 @@
 // `scrim audit` on the sample photos npm installs, with budgets far too small to be trusted: wrong calls, an interrupted
 // audit that goes on, a page without requests, and a report that calls short attacks short. Needs a built tree.
 import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -36,6 +38,7 @@ writeFileSync(
 );
 
 const bundle = root('models/faceboxes-tfjs/alpha-0.80');
+const shippedBefore = existsSync(join(bundle, 'audit/decoder.onnx'));
 const small = ['--data', file('photos'), '--steps', '6', '--size', '256', '--picture-side', '32', '--capacity', '0.1'];
 const out = ['--out', file('report')];
 const run = (args) => spawnSync(process.execPath, [bin, 'audit', ...args], { encoding: 'utf8', timeout: 300_000 });
@@ -50,6 +53,7 @@ const check = (name, problems) => {
 
 for (const [name, args, exit, message] of [
   ['unknown attack', [bundle, ...small, '--attacks', 'guessing'], 2, /names 'guessing'/],
+  ['no attack at all', [bundle, ...small, '--attacks', 'none'], 2, /names 'none'/],
   ['people are missing', [bundle, ...small, '--attacks', 'identity'], 2, /needs --people/],
   ['labels are missing', [bundle, ...small, '--attacks', 'attributes'], 2, /needs --labels/],
   ['no bundle', [file('none'), ...small], 1, /no bundle/],
@@ -101,6 +105,20 @@ check('page', [
   /<script|<link|@import|url\((?!#)|(?:src|href)="(?!data:|#)/.test(page) && 'it asks for something',
   !/too short to trust/.test(page) && 'it does not mark short attacks',
   (page.match(/<img /g) ?? []).length < 6 && 'pictures are missing',
+]);
+
+// A decoder for the studio: in the bundle, listed with its hash, with figures that say how short it was trained.
+cpSync(bundle, file('bundle'), { recursive: true });
+const shipping = run([file('bundle'), ...small, ...out, '--attacks', 'none', '--ship-decoder']);
+const manifest = JSON.parse(readFileSync(file('bundle/manifest.json'), 'utf8'));
+const decoder = existsSync(file('bundle/audit/decoder.onnx')) ? readFileSync(file('bundle/audit/decoder.onnx')) : '';
+const figures = manifest.results.filter(({ name }) => name.startsWith('shipped decoder'));
+check('ships a decoder', [
+  shipping.status !== 0 && `exit ${shipping.status}: ${shipping.stderr.slice(-400)}`,
+  manifest.files['audit/decoder.onnx'] !== createHash('sha256').update(decoder).digest('hex') && 'another hash',
+  figures.length !== 2 && `${figures.length} figures, expected 2`,
+  figures.some(({ data }) => !/6 steps.*at least this much.*too short/.test(data)) && 'it is not called short',
+  existsSync(join(bundle, 'audit/decoder.onnx')) !== shippedBefore && 'the shipped bundle was changed',
 ]);
 rmSync(folder, { recursive: true, force: true });
 print(`${passed} passed, ${failed} failed`);

@@ -248,7 +248,10 @@ function buildProgram(context: CommandContext): Command {
     .requiredOption('--data <dir...>', 'folders of photos: most to train attackers on, the rest to try them on')
     .option('--people <dir>', 'a folder of photos for each person, none of them in --data: can they be recognised?')
     .option('--labels <file>', 'CSV with a line file,<attribute>,… and one for each photo: can attributes be told?')
-    .option('--attacks <list>', 'attacks to run, separated by commas; default: all that the data allows')
+    .option(
+      '--attacks <list>',
+      "attacks to run, separated by commas; default: all that the data allows; 'none' with --ship-decoder",
+    )
     .addOption(model())
     .addOption(
       new Option('--steps <n>', 'training steps of an attacker; below 5,000 a decoder is not trusted')
@@ -271,6 +274,7 @@ function buildProgram(context: CommandContext): Command {
     .option('--seed <text>', 'seed of attackers and splits, not of any key', 'audit')
     .option('--out <dir>', 'directory for index.html, report.json and finished parts', 'report')
     .option('--record', 'write what was measured into the manifests of the bundles')
+    .option('--ship-decoder', 'train a small decoder besides and put it into the bundles, for the studio to run')
     .addOption(size())
     .addOption(threads())
     .addOption(provider())

@@ -80,7 +80,7 @@ export async function buildCatalogue(options: {
     const kind = transform.kind;
     bundles.push({ id, kind, alpha, hash: whole.bundle.hash, remoteModel, payload: STUDIO_PAYLOAD });
   }
-  onProgress?.(found.length, found.length);
+  if (found.length > 0) onProgress?.(found.length, found.length);
   if (bundles.length === 0) {
     throw new ScrimError('NOT_FOUND', `there is no bundle in ${folders.map((folder) => `'${folder}'`).join(' or ')}`);
   }

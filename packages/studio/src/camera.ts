@@ -68,7 +68,7 @@ export async function startCamera(): Promise<void> {
       await new Promise((resolve) => setTimeout(resolve, 50));
       continue;
     }
-    const read = await openPhoto(frame, 'camera', 'camera', false);
+    const read = await openPhoto(frame, 'camera', 'camera');
     if (!on) break;
     if (!read || photoError.value || slots[0].error.value) {
       stop();
@@ -85,7 +85,7 @@ export async function startCamera(): Promise<void> {
 export async function stopCamera(keep = true): Promise<void> {
   if (!stopCurrent) return;
   stopCurrent();
-  if (keep) await runAll(true);
+  if (keep) await runAll();
 }
 
 function problemOf(error: unknown): { title: string; text: string } {

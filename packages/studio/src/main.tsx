@@ -1,10 +1,11 @@
 /** The studio: three pages under one frame. */
 import { type JSX, render } from 'preact';
 import { useEffect } from 'preact/hooks';
+import { stopCamera } from './camera.js';
 import { StoryPage } from './pages/story-page.js';
 import { loadedLater } from './parts/later.js';
 import { followAddress, go, linkTo, route, type View } from './route.js';
-import { loadCatalogue } from './story-state.js';
+import { applyAddress, loadCatalogue } from './story-state.js';
 import './style.css';
 
 const PAGES: readonly { readonly view: View; readonly name: string }[] = [
@@ -63,6 +64,10 @@ function focusMain(): void {
   document.getElementById('main')?.focus();
 }
 
-followAddress();
+followAddress((before) => {
+  // A photo that the address names takes the camera's place.
+  if (route.value.photo !== before.photo) void stopCamera(false);
+  void applyAddress(before);
+});
 render(<Studio />, document.getElementById('studio') as HTMLElement);
 void loadCatalogue();

@@ -39,11 +39,17 @@ export function linkTo(view: View): string {
   return format({ ...route.value, view });
 }
 
-/** Follows the back button and edited addresses. */
-export function followAddress(): void {
+/**
+ * Follows the back button and edited addresses.
+ * @param onChange told what the address said before, after each change that the page did not make itself
+ */
+export function followAddress(onChange: (before: Route) => void): void {
   for (const event of ['hashchange', 'popstate']) {
     addEventListener(event, () => {
+      const before = route.value;
+      if (format(before) === location.hash) return;
       route.value = parse(location.hash);
+      onChange(before);
     });
   }
 }

@@ -20,7 +20,7 @@ export async function savePictures(photo: ShownPhoto, runs: readonly Run[]): Pro
   for (const run of runs) {
     const folder = settingName(run.settingId).replace(/[^A-Za-z0-9.]+/g, '-');
     files[`${folder}/1-photo.png`] = await png(photo.preview, photo, run.faces);
-    if (run.release?.tiles) files[`${folder}/2-what-left.png`] = await png(run.release.tiles);
+    if (run.release) files[`${folder}/2-what-left.png`] = await png(run.release.tiles);
     if (run.guess) files[`${folder}/3-attacker.png`] = await png(run.guess.picture);
     files[`${folder}/4-answer.png`] = await png(undefined, photo, run.faces);
   }
@@ -61,7 +61,13 @@ function record(photo: ShownPhoto, runs: readonly Run[]): unknown {
           keyId: run.release.keyId,
           url: run.release.request && new URL(run.release.request.url).pathname,
         },
-        attacker: run.guess && { kind: 'measured', attacker: run.guess.attacker, ssim: run.guess.likeness, photos: 1 },
+        attacker: run.guess && {
+          kind: 'measured',
+          attacker: run.guess.attacker,
+          training: run.guess.training,
+          ssim: run.guess.likeness,
+          photos: 1,
+        },
         figures: bundle && inspections.value.get(bundle.id)?.figures,
       };
     }),

@@ -2,7 +2,7 @@
 import { batch, computed, type ReadonlySignal, type Signal, signal } from '@preact/signals';
 import { ScrimError } from 'scrim';
 import { type Catalogue, type CatalogueBundle, fetchCatalogue } from './catalogue.js';
-import { go, route } from './route.js';
+import { go, type Route, route } from './route.js';
 import { createDesk } from './work/desk.js';
 import type { Inspection, Photo, Run, Setting } from './work/messages.js';
 
@@ -117,13 +117,8 @@ export async function openFile(file: Blob): Promise<void> {
   if (!photoError.value) go({ photo: undefined });
 }
 
-/** Opens a photo; `wholeStory` false for frames of a camera. Returns false if it could not be read. */
-export async function openPhoto(
-  source: Photo,
-  name: string,
-  origin: ShownPhoto['origin'],
-  wholeStory = true,
-): Promise<boolean> {
+/** Opens a photo or a frame of the camera and works on it. Returns false if it could not be read. */
+export async function openPhoto(source: Photo, name: string, origin: ShownPhoto['origin']): Promise<boolean> {
   if (origin !== 'camera') photoWorking.value = 'Reading the photo';
   try {
     const opened = await desk.open(source);
@@ -140,7 +135,7 @@ export async function openPhoto(
   } finally {
     if (origin !== 'camera') photoWorking.value = undefined;
   }
-  await runAll(wholeStory);
+  await runAll(origin === 'camera');
   return true;
 }
 
@@ -155,8 +150,7 @@ export function chooseSetting(slot: 0 | 1, id: string): void {
 /** Compares with a second setting, or stops to. */
 export function setComparing(comparing: boolean): void {
   if (!comparing) {
-    cancelSlot(1);
-    slots[1].run.value = undefined;
+    clearSlot(1);
     go({ compare: undefined });
     return;
   }
@@ -167,10 +161,24 @@ export function setComparing(comparing: boolean): void {
   void runSlot(1);
 }
 
-/** Runs the slots that are in use. */
-export async function runAll(wholeStory = true): Promise<void> {
-  await runSlot(0, wholeStory);
-  if (settingId(1) !== undefined) await runSlot(1, wholeStory);
+/** Does what an address says that was edited or gone back to. */
+export async function applyAddress(before: Route): Promise<void> {
+  const { photo: name, setting, compare } = route.value;
+  if (name !== undefined && name !== before.photo) {
+    if (settingId(1) === undefined) clearSlot(1);
+    await openSample(name);
+    return;
+  }
+  if (setting !== before.setting) await runSlot(0);
+  if (compare === before.compare) return;
+  if (settingId(1) === undefined) clearSlot(1);
+  else await runSlot(1);
+}
+
+/** Runs the slots that are in use; `live` for frames of a camera that goes on. */
+export async function runAll(live = false): Promise<void> {
+  await runSlot(0, live);
+  if (settingId(1) !== undefined) await runSlot(1, live);
 }
 
 const settleTimers: (ReturnType<typeof setTimeout> | undefined)[] = [undefined, undefined];
@@ -181,8 +189,15 @@ export function cancelSlot(slot: 0 | 1): void {
   running[slot]?.abort();
 }
 
+function clearSlot(slot: 0 | 1): void {
+  cancelSlot(slot);
+  const { run, error } = slots[slot];
+  run.value = undefined;
+  error.value = undefined;
+}
+
 /** Runs one slot, in place of what it was doing. */
-export async function runSlot(slot: 0 | 1, wholeStory = true): Promise<void> {
+export async function runSlot(slot: 0 | 1, live = false): Promise<void> {
   const id = settingId(slot);
   const bundles = catalogue.value?.bundles;
   const reference = bundleOf(id) ?? bundles?.[0];
@@ -195,7 +210,7 @@ export async function runSlot(slot: 0 | 1, wholeStory = true): Promise<void> {
   working.value = 'Working';
   try {
     const result = await desk.run(
-      { setting, reference, wholeStory },
+      { setting, reference, live },
       {
         signal: controller.signal,
         onProgress: (text) => {

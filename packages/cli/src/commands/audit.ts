@@ -7,13 +7,21 @@ import { cpus } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { type Bundle, type Engine, type MeasuredFigure, type ProvenFigure, ScrimError } from 'scrim';
 import {
+  type AttackData,
   type AuditedBundle,
   type AuditReport,
   encodeAuditReport,
   openAttackTarget,
   recordableFigures,
 } from 'scrim/audit';
-import { createNodeEngine, type NodeEngineOptions, openBundle, recordResults, writeFileAtomically } from 'scrim/node';
+import {
+  createNodeCrypto,
+  createNodeEngine,
+  type NodeEngineOptions,
+  openBundle,
+  recordResults,
+  writeFileAtomically,
+} from 'scrim/node';
 import {
   createFaceEmbedder,
   FACE_API_SPEC,
@@ -35,6 +43,7 @@ import {
 import { openFor } from '../bundle-store.js';
 import type { CommandContext } from '../context.js';
 import { loadModelSource, packageFolder } from '../model-source.js';
+import { shipDecoder } from '../ship-decoder.js';
 import { formatTable } from '../table.js';
 import { CLEAN_AP, NOISY_AP } from './sweep.js';
 
@@ -54,6 +63,7 @@ interface AuditOptions {
   readonly embedderSpec?: string;
   readonly out: string;
   readonly record?: boolean;
+  readonly shipDecoder?: boolean;
   readonly threads?: number;
   readonly provider: NonNullable<NodeEngineOptions['executionProvider']>;
   readonly json?: boolean;
@@ -87,6 +97,7 @@ export async function audit(context: CommandContext, options: AuditOptions, fold
   const names = nameBundles(bundles);
   const audited: AuditedBundle[] = [];
   const pictures = new Map<string, readonly PictureGroup[]>();
+  let kept: { readonly head: string; readonly train: AttackData; readonly test: AttackData } | undefined;
   const conditions = describe(context, options, folders, engine, { train, test, people });
   for (const [i, { folder, bundle }] of bundles.entries()) {
     const { manifest } = bundle;
@@ -138,6 +149,36 @@ export async function audit(context: CommandContext, options: AuditOptions, fold
       const { groups, ...found } = outcome;
       audited.push({ ...describeBundle(bundle, name), ...found });
       pictures.set(name, groups);
+      if (options.shipDecoder) {
+        // Bundles of one head see the same activations; they are made once.
+        const head = manifest.files['trusted/head.onnx'] ?? folder;
+        if (kept?.head !== head) {
+          const hooks = progressHooks(context, `${name}, photos for the decoder`);
+          const collect = (list: readonly AuditPhoto[], what: string): Promise<AttackData> =>
+            collector.collect(list, (done) => hooks.onProgress({ attack: what, done, of: list.length }));
+          kept = { head, train: await collect(train, 'to train on'), test: await collect(test, 'to try') };
+          hooks.done();
+        }
+        const { machine, command } = conditions;
+        const hooks = progressHooks(context, `${name}, shipped decoder`);
+        const shipped = await shipDecoder(
+          {
+            folder,
+            target,
+            engine,
+            train: kept.train,
+            test: kept.test,
+            crypto: createNodeCrypto(),
+            steps: options.steps,
+            seed: options.seed,
+            conditions: { machine, command },
+          },
+          hooks,
+        ).finally(hooks.done);
+        context.remark(
+          `${name}: a decoder of ${shipped.bytes} bytes is in the bundle, SSIM ${shipped.ssim.toFixed(3)}`,
+        );
+      }
     } finally {
       await collector.close();
       await target.close();
@@ -161,6 +202,7 @@ async function openComplete(folder: string, model: string): Promise<Bundle> {
 }
 
 function chooseAttacks(options: AuditOptions, attributes: readonly string[]): AuditAttack[] {
+  if (options.attacks === 'none' && options.shipDecoder) return [];
   const asked = options.attacks?.split(',').map((name) => name.trim());
   const unknown = asked?.find((name) => !AUDIT_ATTACKS.includes(name as AuditAttack));
   if (unknown !== undefined) {
@@ -289,6 +331,7 @@ function describe(
     `--steps ${options.steps} --tried ${options.tried} --size ${options.size} --seed ${options.seed}`,
     ...(options.pictureSide === 256 ? [] : [`--picture-side ${options.pictureSide}`]),
     ...(options.capacity === 1 ? [] : [`--capacity ${options.capacity}`]),
+    ...(options.shipDecoder ? ['--ship-decoder'] : []),
     ...(options.provider === 'cpu' ? [] : [`--provider ${options.provider}`]),
   ];
   const persons = new Set(people.map(({ person }) => person)).size;

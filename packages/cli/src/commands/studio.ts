@@ -26,14 +26,17 @@ const DRAIN_MS = 5_000;
 /** Serves until the process is asked to stop. */
 export async function studio(context: CommandContext, options: StudioOptions): Promise<void> {
   const model = await loadModelSource(options.model);
-  const progress = context.progress('bundles', 1);
+  let progress: ReturnType<CommandContext['progress']> | undefined;
   const catalogue = await buildCatalogue({
     model,
     ...(options.bundles === undefined ? {} : { folders: options.bundles }),
     remark: (text) => context.remark(text),
-    onProgress: (done, total) => progress.update(Math.round((100 * done) / total) / 100),
+    onProgress: (done, total) => {
+      progress ??= context.progress('bundles', total);
+      progress.update(done);
+    },
     signal: context.signal,
-  }).finally(() => progress.stop());
+  }).finally(() => progress?.stop());
   const log = createServerLog({ access: options.accessLog ?? false });
   const server = createInferenceServer({
     repository: catalogue.repository,

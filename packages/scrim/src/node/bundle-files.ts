@@ -4,7 +4,8 @@ import { mkdir, mkdtemp, readFile, rename, rm, stat, writeFile } from 'node:fs/p
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Bundle, loadBundle, MANIFEST_PATH } from '../bundle/bundle.js';
 import { encodeManifest, type Figure } from '../bundle/manifest.js';
-import { ScrimError } from '../errors.js';
+import { assertArgument, ScrimError } from '../errors.js';
+import { toHex } from '../noise/noise-crypto.js';
 import { createNodeCrypto } from './node-crypto.js';
 
 /**
@@ -35,13 +36,25 @@ export async function openBundle(directory: string, expectedHash?: string): Prom
 /**
  * Writes measured or proven figures into the manifest of a bundle, in place of those of the same name. The bundle gets a
  * new hash.
- * @throws ScrimError as {@link openBundle}
+ * @param extras files below `audit/` that are added or replaced with them, such as an attacker's decoder
+ * @throws ScrimError as {@link openBundle}; INVALID_ARGUMENT for a path outside `audit/`
  */
-export async function recordResults(directory: string, figures: readonly Figure[]): Promise<void> {
+export async function recordResults(
+  directory: string,
+  figures: readonly Figure[],
+  extras: ReadonlyMap<string, Uint8Array> = new Map(),
+): Promise<void> {
   const { manifest } = await openBundle(directory);
   const names = new Set(figures.map(({ name }) => name));
   const results = [...manifest.results.filter(({ name }) => !names.has(name)), ...figures];
-  await writeFileAtomically(join(directory, MANIFEST_PATH), encodeManifest({ ...manifest, results }));
+  const crypto = createNodeCrypto();
+  const files: Record<string, string> = { ...manifest.files };
+  for (const [path, bytes] of extras) {
+    assertArgument(/^audit\/[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(path), `'${path}' is no file below audit/`);
+    files[path] = toHex(await crypto.sha256(bytes));
+  }
+  for (const [path, bytes] of extras) await writeFileAtomically(join(directory, path), bytes);
+  await writeFileAtomically(join(directory, MANIFEST_PATH), encodeManifest({ ...manifest, files, results }));
 }
 
 /**

@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createNodeCrypto } from '../node/node-crypto.js';
 import { fetchBundle } from './fetch-bundle.js';
+import { openConfidentialSession } from './open-session.js';
 
 const folder = fileURLToPath(new URL('../../../../models/faceboxes-tfjs/alpha-0.80/', import.meta.url));
 const crypto = createNodeCrypto();
@@ -49,6 +50,14 @@ describe('fetchBundle', () => {
     expect((await fetchBundle(url, { crypto, fetch, expectedHash: bundle.hash })).hash).toBe(bundle.hash);
     const other = fetchBundle(url, { crypto, fetch, expectedHash: '0'.repeat(64) });
     await expect(other).rejects.toMatchObject({ code: 'INVALID_BUNDLE' });
+  });
+
+  it('is refused by a session that pins another', async () => {
+    const { fetch, asked } = serve();
+    const bundle = await fetchBundle(url, { crypto, fetch });
+    const opened = openConfidentialSession({ bundle, expectedHash: '0'.repeat(64), url: 'http://studio.test' });
+    await expect(opened).rejects.toMatchObject({ code: 'INVALID_BUNDLE' });
+    expect(asked).not.toContain('trusted/head.onnx');
   });
 
   it('keeps files under their hash and mends what was spoilt in the cache', async () => {

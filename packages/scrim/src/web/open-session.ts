@@ -12,6 +12,8 @@ import {
   type SessionCallOptions,
 } from '../client/confidential-session.js';
 import { createTritonClient } from '../client/http-client.js';
+import { ScrimError } from '../errors.js';
+import type { NoiseCrypto } from '../noise/noise-crypto.js';
 import type { NoiserMode } from '../noise/release.js';
 import type { PixelSource, ResizeMode } from '../vision/index.js';
 import { fetchBundle } from './fetch-bundle.js';
@@ -23,6 +25,8 @@ import { createWebCrypto } from './web-crypto.js';
 export interface WebSessionOptions {
   /** A complete bundle, or the URL of its folder. */
   readonly bundle: Bundle | string;
+  /** Hash of the only bundle that is accepted, in hexadecimal. Pin it where page and bundle come from different hands. */
+  readonly expectedHash?: string;
   /** Server: http(s)://host:8000. Of another origin than the page it must allow the page's (CORS). */
   readonly url: string;
   readonly payload?: PayloadFormat;
@@ -54,7 +58,7 @@ export interface WebConfidentialSession extends Omit<ConfidentialSession, 'detec
 export async function openConfidentialSession(options: WebSessionOptions): Promise<WebConfidentialSession> {
   const { url, bearerToken, timeoutMs, payload, noise, model } = options;
   const crypto = createWebCrypto();
-  const bundle = typeof options.bundle === 'string' ? await fetchBundle(options.bundle, { crypto }) : options.bundle;
+  const bundle = await openBundle(options, crypto);
   const client = createTritonClient({
     url,
     ...(bearerToken === undefined ? {} : { bearerToken }),
@@ -90,6 +94,16 @@ export async function openConfidentialSession(options: WebSessionOptions): Promi
     await closeAll();
     throw error;
   }
+}
+
+async function openBundle({ bundle, expectedHash }: WebSessionOptions, crypto: NoiseCrypto): Promise<Bundle> {
+  if (typeof bundle === 'string') {
+    return fetchBundle(bundle, { crypto, ...(expectedHash === undefined ? {} : { expectedHash }) });
+  }
+  if (expectedHash !== undefined && bundle.hash !== expectedHash) {
+    throw new ScrimError('INVALID_BUNDLE', `the bundle has hash ${bundle.hash}, expected ${expectedHash}`);
+  }
+  return bundle;
 }
 
 function isPixels(photo: WebImageInput | PixelSource): photo is PixelSource {

@@ -1,11 +1,11 @@
 /**
- * Which figures the page plots for a setting: accuracy from the bundle's manifest; an attacker's success from the
- * manifest if an audit wrote it there, else from linear-attacker.json, which bench/linear-attacker.mjs measures. What is
- * proven is kept apart from both.
+ * Which figures of the bundles' manifests the page plots: accuracy, and an attacker's success. Of attackers the strongest
+ * that half of the bundles have a figure of, so that one curve shows one attacker: that of an audit, else the decoder that
+ * is shipped with the bundle, else the linear one. What is proven is kept apart from both.
  */
 import type { Figure } from 'scrim';
 import { inspections, settings } from '../story-state.js';
-import measured from './linear-attacker.json';
+import type { Inspection } from '../work/messages.js';
 
 type Measured = Extract<Figure, { kind: 'measured' }>;
 type Proven = Extract<Figure, { kind: 'proven' }>;
@@ -22,50 +22,39 @@ export interface TradeOff {
 
 const ACCURACY_NOISY = 'FDDB average precision with noise';
 const ACCURACY_CLEAN = 'FDDB average precision without noise';
-/** What an audit's figure about rebuilt pictures is called. */
-const AUDIT_SSIM = /^attack .*decoder.*: SSIM$/;
+
+/** Names of an attacker's figures, with noise and without; bench/shipped-attackers.mjs and 'scrim audit' write them. */
+const ATTACKERS: readonly { readonly noisy: string; readonly clean: string }[] = [
+  { noisy: 'attack decoder T: SSIM', clean: 'attack decoder T, no noise: SSIM' },
+  { noisy: 'shipped decoder: SSIM', clean: 'shipped decoder, no noise: SSIM' },
+  { noisy: 'linear attacker: SSIM', clean: 'linear attacker, no noise: SSIM' },
+];
 
 /** A bound above this allows to tell any of a million people from the others; it rules nothing out. */
 export const VACUOUS_NATS: number = Math.log(1_000_000);
 
 /** What is known of every setting, in the order of the slider. Bundles that were not read yet have nothing. */
 export function tradeOffs(): TradeOff[] {
-  const all = [...inspections.value.values()];
+  const all = settings.value.flatMap((id) => inspections.value.get(id) ?? []);
+  const attacker =
+    ATTACKERS.find(({ noisy }) => 2 * all.filter((bundle) => measured(bundle, noisy)).length >= all.length) ??
+    ATTACKERS.find(({ noisy }) => all.some((bundle) => measured(bundle, noisy)));
   return settings.value.map((id) => {
     if (id === 'clean') {
-      const accuracy = all.flatMap(({ figures }) => figures).find(isMeasured(ACCURACY_CLEAN));
-      return { id, accuracy, attacker: attackerOf('clean'), proven: [] };
+      // Without noise the page shows the attacker of the first bundle.
+      const accuracy = all.flatMap((bundle) => measured(bundle, ACCURACY_CLEAN) ?? [])[0];
+      return { id, accuracy, attacker: measured(all[0], attacker?.clean), proven: [] };
     }
-    const figures = inspections.value.get(id)?.figures ?? [];
-    const audited = figures.find(
-      (figure): figure is Measured => figure.kind === 'measured' && AUDIT_SSIM.test(figure.name),
-    );
+    const bundle = inspections.value.get(id);
     return {
       id,
-      accuracy: figures.find(isMeasured(ACCURACY_NOISY)),
-      attacker: audited ?? attackerOf(id),
-      proven: figures.filter((figure): figure is Proven => figure.kind === 'proven'),
+      accuracy: measured(bundle, ACCURACY_NOISY),
+      attacker: measured(bundle, attacker?.noisy),
+      proven: bundle?.figures.filter((figure): figure is Proven => figure.kind === 'proven') ?? [],
     };
   });
 }
 
-function isMeasured(name: string): (figure: Figure) => figure is Measured {
-  return (figure): figure is Measured => figure.kind === 'measured' && figure.name === name;
-}
-
-function attackerOf(id: string): Measured | undefined {
-  const point = (measured.points as { id: string; mean: number; sd: number }[]).find(
-    (candidate) => candidate.id === id,
-  );
-  if (!point) return undefined;
-  return {
-    kind: 'measured',
-    name: measured.name,
-    value: point.mean,
-    sd: point.sd,
-    data: measured.data,
-    sampleSize: measured.sampleSize,
-    machine: measured.machine,
-    command: measured.command,
-  };
+function measured(bundle: Inspection | undefined, name: string | undefined): Measured | undefined {
+  return bundle?.figures.find((figure): figure is Measured => figure.kind === 'measured' && figure.name === name);
 }

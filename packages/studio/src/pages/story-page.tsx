@@ -1,13 +1,29 @@
 /** The story: a photo, what leaves of it at one setting or two, what an attacker gets, the answer. */
+import { type Signal, signal } from '@preact/signals';
 import type { JSX } from 'preact';
+import { ScrimError } from 'scrim';
 import { FiguresPanel } from '../parts/figures-panel.js';
-import { NextTurn } from '../parts/later.js';
+import { fetchAhead, NextTurn } from '../parts/later.js';
 import { Notice } from '../parts/notice.js';
 import { Panes } from '../parts/panes.js';
 import { PhotoSource } from '../parts/photo-source.js';
 import { SettingSlider } from '../parts/setting-slider.js';
 import { TradeOffChart } from '../parts/trade-off-chart.js';
 import { catalogue, catalogueError, loadCatalogue, photo, setComparing, settingId, slots } from '../story-state.js';
+
+const saveError: Signal<unknown> = signal(undefined);
+
+const loadSave = (): Promise<typeof import('../save.js')> => import('../save.js');
+fetchAhead(loadSave);
+
+async function saveWith(use: (save: typeof import('../save.js')) => void | Promise<void>): Promise<void> {
+  saveError.value = undefined;
+  try {
+    await use(await loadSave());
+  } catch (error) {
+    saveError.value = ScrimError.from(error, 'UNAVAILABLE', 'what makes the download can not be fetched');
+  }
+}
 
 /** The page. */
 export function StoryPage(): JSX.Element {
@@ -51,18 +67,19 @@ export function StoryPage(): JSX.Element {
               <button
                 type="button"
                 disabled={runs.length === 0}
-                onClick={() => void import('../save.js').then(({ savePictures }) => savePictures(shown, runs))}
+                onClick={() => void saveWith(({ savePictures }) => savePictures(shown, runs))}
               >
                 Download pictures
               </button>
               <button
                 type="button"
                 disabled={runs.length === 0}
-                onClick={() => void import('../save.js').then(({ saveRecord }) => saveRecord(shown, runs))}
+                onClick={() => void saveWith(({ saveRecord }) => saveRecord(shown, runs))}
               >
                 Download record
               </button>
             </div>
+            {saveError.value !== undefined && <Notice error={saveError.value} />}
             <section class="trade-off" aria-labelledby="trade-off-title">
               <h2 id="trade-off-title">Accuracy against what an attacker gets</h2>
               <div class="columns">

@@ -2,7 +2,7 @@
 import type { ComponentChildren, JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import { camera } from '../camera.js';
-import { bytes, count, duration } from '../format.js';
+import { bytes, count, dimensions, duration } from '../format.js';
 import { cancelSlot, photo, runSlot, settingId, settingName, slots } from '../story-state.js';
 import type { Run } from '../work/messages.js';
 import { NextTurn } from './later.js';
@@ -34,7 +34,7 @@ export function Panes({ slot, title }: { readonly slot: 0 | 1; readonly title: b
     <section class="panes" aria-label={`Setting: ${name}`} aria-busy={working.value !== undefined}>
       {title && <h2 class="setting-name">{name}</h2>}
       {error.value !== undefined && <Notice error={error.value} onRetry={() => void runSlot(slot)} />}
-      <div class="row">
+      <div class={run && run.settingId !== id ? 'row stale' : 'row'}>
         <Pane where="in this tab" kind="trusted" title="The photo">
           <Picture
             label={`The photo with ${count(faces.length, 'box')}`.replace('boxs', 'boxes')}
@@ -43,16 +43,19 @@ export function Panes({ slot, title }: { readonly slot: 0 | 1; readonly title: b
             height={height}
             faces={faces}
           />
-          <p class="fact">{run ? foundText(run) : pending}</p>
+          <p class="fact" role={live ? undefined : 'status'}>
+            {run ? foundText(run) : pending}
+          </p>
           {run && (
             <p class="more">
-              {width} × {height}, read in {duration(run.timing.readMs)}, head {duration(run.timing.headMs)}
+              {dimensions([width, height])}, read in {duration(run.timing.readMs)}, {run.release ? 'head' : 'model'}{' '}
+              {duration(run.timing.headMs)}
             </p>
           )}
         </Pane>
         <NextTurn>
           <Pane where="on the wire" kind="wire" title="What left the tab">
-            {run?.release?.tiles ? (
+            {run?.release ? (
               <Picture
                 label={`The release: ${run.release.channels} channels of noise-covered activation as grey tiles`}
                 bitmap={run.release.tiles}
@@ -62,12 +65,12 @@ export function Panes({ slot, title }: { readonly slot: 0 | 1; readonly title: b
                 stretch
               />
             ) : (
-              empty('Nothing to show', wireText(run, live, pending))
+              empty('Nothing to show', wireText(run, pending))
             )}
             {run?.release ? (
               <>
                 <p class="fact">
-                  {bytes(run.release.sentBytes)} of noisy activation, {run.release.shape.slice(1).join(' × ')} numbers
+                  {bytes(run.release.sentBytes)} of noisy activation, {dimensions(run.release.shape.slice(1))} numbers
                 </p>
                 <p class="more">
                   {request && (
@@ -94,7 +97,7 @@ export function Panes({ slot, title }: { readonly slot: 0 | 1; readonly title: b
                 stretch
               />
             ) : (
-              empty('Nothing to show', attackerText(run, live, pending))
+              empty('Nothing to show', attackerText(run, pending))
             )}
             {run?.guess ? (
               <>
@@ -104,8 +107,8 @@ export function Panes({ slot, title }: { readonly slot: 0 | 1; readonly title: b
                 </p>
                 <p class="more">
                   {run.guess.attacker === 'decoder'
-                    ? 'by a decoder an attacker trained on other people’s photos'
-                    : 'by a linear attacker; one with a trained network sees more'}
+                    ? `by ${run.guess.training ?? 'a trained decoder'} of others, run in this tab; a larger one sees more`
+                    : 'by a linear attacker, run in this tab; one with a trained network sees more'}
                 </p>
               </>
             ) : (
@@ -179,13 +182,10 @@ function answerText(run: Run): string {
   return run.release ? `${found}: places and scores, no picture` : `${found}, found here; no server was asked`;
 }
 
-function wireText(run: Run | undefined, live: boolean, pending: string): string {
-  if (run && !run.release) return 'Nothing left. The clean setting runs the whole model in this tab.';
-  if (live) return 'Shown when you stop the camera';
-  return pending;
+function wireText(run: Run | undefined, pending: string): string {
+  return run ? 'Nothing left. The clean setting runs the whole model in this tab.' : pending;
 }
 
-function attackerText(run: Run | undefined, live: boolean, pending: string): string {
-  if (live) return 'Shown when you stop the camera';
-  return run ? 'No attacker was fitted for this bundle' : pending;
+function attackerText(run: Run | undefined, pending: string): string {
+  return run ? 'This bundle brings no attacker for photos of this size' : pending;
 }

@@ -1,6 +1,7 @@
 /** Where a photo comes from: samples, a file (picked, dropped, pasted), the camera. */
 import type { JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { ScrimError } from 'scrim';
 import { camera, cameraProblem, startCamera, stopCamera } from '../camera.js';
 import { catalogue, openFile, openSample, photo, photoError, photoWorking } from '../story-state.js';
 import { Notice, NoticeBox } from './notice.js';
@@ -23,6 +24,7 @@ export function PhotoSource(): JSX.Element {
       setOver(false);
       const file = event.dataTransfer?.files[0];
       if (file) void give(file);
+      else photoError.value = new ScrimError('INVALID_DATA', 'what was dropped is no file');
     };
     addEventListener('paste', onPaste);
     addEventListener('dragover', onDrag);
@@ -33,6 +35,8 @@ export function PhotoSource(): JSX.Element {
       removeEventListener('dragover', onDrag);
       removeEventListener('dragleave', onDrag);
       removeEventListener('drop', onDrop);
+      // Nobody sees what the camera shows on another page.
+      void stopCamera(false);
     };
   }, []);
   const { on, rate } = camera.value;

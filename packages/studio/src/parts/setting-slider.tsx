@@ -11,7 +11,7 @@ export function SettingSlider({ slot, label }: { readonly slot: 0 | 1; readonly 
   const ticks = all.map((setting) => {
     const bundle = bundleOf(setting);
     return bundle
-      ? { group: bundle.kind, text: bundle.alpha.toFixed(2).replace(/^0/, '') }
+      ? { group: settingName(setting).split(' ')[0], text: bundle.alpha.toFixed(2).replace(/^0/, '') }
       : { group: '', text: 'clean' };
   });
   return (
@@ -34,7 +34,11 @@ export function SettingSlider({ slot, label }: { readonly slot: 0 | 1; readonly 
       />
       <ol class="ticks" aria-hidden="true">
         {ticks.map(({ group, text }, i) => (
-          <li key={all[i]} class={i === at ? 'on' : undefined} data-group={group}>
+          <li
+            key={all[i]}
+            class={i === at ? 'on' : undefined}
+            data-group={group !== ticks[i - 1]?.group ? group : undefined}
+          >
             {text}
           </li>
         ))}

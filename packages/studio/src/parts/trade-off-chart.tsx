@@ -7,7 +7,7 @@ import { chooseSetting, settingId, settingName } from '../story-state.js';
 
 const WIDTH = 560;
 const HEIGHT = 330;
-const MARGIN = { left: 56, right: 16, top: 16, bottom: 50 };
+const MARGIN = { left: 64, right: 16, top: 16, bottom: 50 };
 
 interface Point {
   readonly id: string;
@@ -24,8 +24,10 @@ export function TradeOffChart(): JSX.Element {
     .domain([0, Math.max(0.6, ...points.map((point) => point.x + 0.05))])
     .nice()
     .range([MARGIN.left, WIDTH - MARGIN.right]);
+  // From the tenth below the lowest point: settings differ by hundredths.
+  const lowest = Math.min(0.8, ...points.map((point) => point.y));
   const y = scaleLinear()
-    .domain([0, 1])
+    .domain([Math.max(0, Math.floor(lowest * 10 - 0.5) / 10), 1])
     .range([HEIGHT - MARGIN.bottom, MARGIN.top]);
   const path = line<Point>(
     (point) => x(point.x),
@@ -48,7 +50,7 @@ export function TradeOffChart(): JSX.Element {
             <g key={tick}>
               <line x1={MARGIN.left} x2={WIDTH - MARGIN.right} y1={y(tick)} y2={y(tick)} />
               <text x={MARGIN.left - 8} y={y(tick) + 4} text-anchor="end">
-                {tick.toFixed(1)}
+                {tick.toFixed(2)}
               </text>
             </g>
           ))}
@@ -60,13 +62,21 @@ export function TradeOffChart(): JSX.Element {
           <text x={(MARGIN.left + WIDTH) / 2} y={HEIGHT - 8} text-anchor="middle">
             attacker’s success: likeness of the rebuilt photo (SSIM) →
           </text>
-          <text transform={`translate(14 ${(HEIGHT - MARGIN.bottom) / 2 + 8}) rotate(-90)`} text-anchor="middle">
+          <text transform={`translate(13 ${(HEIGHT - MARGIN.bottom) / 2 + 8}) rotate(-90)`} text-anchor="middle">
             accuracy (AP) →
           </text>
         </g>
         {[...groups.values()].map((group) => (
           <path key={group[0]?.id} class="curve" d={path([...clean, ...group]) ?? ''} />
         ))}
+        {[...groups].map(([name, group]) => {
+          const last = group.at(-1);
+          return last && groups.size > 1 ? (
+            <text key={name} x={x(last.x) - 12} y={y(last.y) + 4} text-anchor="end">
+              {name}
+            </text>
+          ) : null;
+        })}
         {marks.map((point) => {
           const slot = current.indexOf(point.id);
           return (
@@ -80,7 +90,7 @@ export function TradeOffChart(): JSX.Element {
               <circle class="target" cx={x(point.x)} cy={y(point.y)} r={14} />
               <circle cx={x(point.x)} cy={y(point.y)} r={slot === -1 ? 4.5 : 8} />
               {slot !== -1 && (
-                <text x={x(point.x)} y={y(point.y) + 26} text-anchor="middle">
+                <text x={x(point.x)} y={y(point.y) + (point.id === 'clean' ? -14 : 26)} text-anchor="middle">
                   {settingName(point.id)}
                 </text>
               )}

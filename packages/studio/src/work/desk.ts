@@ -7,7 +7,7 @@ import type { Failure, Inspection, OpenedPhoto, Order, Photo, Report, Run, Setti
 export interface Desk {
   open(photo: Photo): Promise<OpenedPhoto>;
   run(
-    order: { readonly setting: Setting; readonly reference: CatalogueBundle; readonly wholeStory: boolean },
+    order: { readonly setting: Setting; readonly reference: CatalogueBundle; readonly live: boolean },
     hooks?: { readonly signal?: AbortSignal; readonly onProgress?: (text: string) => void },
   ): Promise<Run>;
   inspect(bundle: CatalogueBundle): Promise<Inspection>;

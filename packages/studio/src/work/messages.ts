@@ -19,8 +19,8 @@ export type Order =
       /** The bundle whose model and attacker stand in where nothing is sent. */
       readonly reference: CatalogueBundle;
       readonly server: string;
-      /** False for frames of a camera: no pictures of what left and no attacker, for the sake of the rate. */
-      readonly wholeStory: boolean;
+      /** True for frames of a camera: the clean model is not run beside, for the sake of the rate. */
+      readonly live: boolean;
     }
   | { readonly kind: 'inspect'; readonly id: number; readonly bundle: CatalogueBundle }
   | { readonly kind: 'cancel'; readonly id: number };
@@ -61,6 +61,8 @@ export interface Guess {
   readonly picture: ImageBitmap;
   /** 'linear' or 'decoder'. */
   readonly attacker: 'linear' | 'decoder';
+  /** Of a decoder: 'a small decoder of 300 steps on 400 photos'. */
+  readonly training: string | undefined;
   /** Structural similarity of the guess and the photo at the guess's size, in [−1, 1]. */
   readonly likeness: number;
 }
@@ -75,7 +77,7 @@ export interface Run {
   readonly minScore: number;
   readonly release:
     | {
-        readonly tiles: ImageBitmap | undefined;
+        readonly tiles: ImageBitmap;
         readonly shape: readonly number[];
         readonly channels: number;
         readonly keyId: string;

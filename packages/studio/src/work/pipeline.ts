@@ -5,7 +5,7 @@
  *
  * The clean setting sends nothing: head and tail run here, and the attacker looks at the activation without noise.
  */
-import { type Bundle, type Engine, float32, ScrimError, type Session, type Tensor } from 'scrim';
+import { type Bundle, type Engine, expectType, float32, ScrimError, type Session, type Tensor } from 'scrim';
 import {
   type ConfidentialSession,
   createConfidentialSession,
@@ -14,6 +14,7 @@ import {
 } from 'scrim/client';
 import { ssim } from 'scrim/metrics';
 import { releaseToTensor } from 'scrim/noise';
+import { Graph } from 'scrim/onnx';
 import { createDetectionDecoder, type Detection, type DetectorSpec, drawTiles, type ResizePlan } from 'scrim/vision';
 import {
   createInputReader,
@@ -44,14 +45,31 @@ interface Loaded {
   readonly detector: DetectorSpec;
   readonly reader: WebInputReader;
   session?: Promise<ConfidentialSession>;
-  clean?: Promise<{ readonly head: Session; readonly tail: Session }>;
   attacker?: Promise<Attacker | undefined>;
 }
 
 interface CurrentPhoto {
   readonly bitmap: ImageBitmap;
-  /** The clean model's input and answer, made when first wanted. */
-  clean?: Promise<{ readonly activation: Tensor<'float32'>; readonly faces: Detection[] }>;
+  /** What clean models make of it, by the hash of their head; made when first wanted. */
+  readonly clean: Map<string, Promise<CleanAnswer>>;
+}
+
+/** The clean model of a bundle. */
+interface CleanModel {
+  readonly head: Session;
+  readonly tail: Session;
+  /** Names of what the tail takes, and of what a release would be made of: with a bottleneck they differ. */
+  readonly cut: string;
+  readonly released: string;
+}
+
+interface CleanAnswer {
+  /** What a release would be made of. */
+  readonly activation: Tensor<'float32'>;
+  readonly faces: Detection[];
+  readonly readMs: number;
+  /** Head and tail. */
+  readonly modelMs: number;
 }
 
 /** What is told while something takes long. */
@@ -61,6 +79,8 @@ type Progress = (text: string) => void;
 export class Pipeline {
   readonly #crypto = createWebCrypto();
   readonly #bundles = new Map<string, Promise<Loaded>>();
+  /** By the hash of the head: diagonal bundles of one model share it. */
+  readonly #cleanModels = new Map<string, Promise<CleanModel>>();
   #engine: Promise<Engine> | undefined;
   #client: TritonClient | undefined;
   #request: SentRequest | undefined;
@@ -70,7 +90,7 @@ export class Pipeline {
   async open(photo: Photo): Promise<OpenedPhoto> {
     const bitmap = photo instanceof Blob ? await decodePhoto(photo) : photo;
     this.#photo?.bitmap.close();
-    this.#photo = { bitmap };
+    this.#photo = { bitmap, clean: new Map() };
     return { width: bitmap.width, height: bitmap.height, preview: await shrinkBitmap(bitmap, PREVIEW_SIDE) };
   }
 
@@ -97,29 +117,28 @@ export class Pipeline {
     const entry = order.setting === 'clean' ? order.reference : order.setting;
     progress('Fetching the bundle and checking its hashes');
     const loaded = await this.#load(entry);
-    progress('Starting the engine in this tab');
+    if (!this.#engine) progress('Starting the engine in this tab');
     const engine = await this.#startEngine();
     signal.throwIfAborted();
-    const started = performance.now();
-    const { tensor: input, plan } = await loaded.reader.read(photo.bitmap);
-    const readMs = performance.now() - started;
     if (order.setting === 'clean') {
       progress('Running the whole model in this tab');
-      const headStarted = performance.now();
-      const { activation, faces } = await this.#cleanAnswer(photo, loaded, engine);
-      const headMs = performance.now() - headStarted;
+      const { activation, faces, readMs, modelMs } = await this.#cleanAnswer(photo, loaded, engine);
       return {
         settingId: 'clean',
         faces,
         cleanFaces: faces,
         minScore: CLEAN_SCORE,
         release: undefined,
-        guess: order.wholeStory ? await this.#guess(photo, loaded, engine, activation) : undefined,
-        timing: { readMs, headMs, noiseMs: 0, remoteMs: 0, totalMs: performance.now() - started },
+        guess: await this.#guess(photo, loaded, engine, activation),
+        timing: { readMs, headMs: modelMs, noiseMs: 0, remoteMs: 0, totalMs: readMs + modelMs },
         engine: engine.description,
       };
     }
+    progress('Loading the head');
     const session = await this.#session(loaded, entry, order.server, engine);
+    const started = performance.now();
+    const { tensor: input, plan } = await loaded.reader.read(photo.bitmap);
+    const readMs = performance.now() - started;
     progress('Running head and noise in this tab');
     let [headMs, noiseMs] = [0, 0];
     const release = await session.trusted.release(input, {
@@ -141,15 +160,15 @@ export class Pipeline {
     const totalMs = performance.now() - started;
     progress('Drawing what left, and what an attacker makes of it');
     const activation = releaseToTensor(release, loaded.bundle.parameters);
-    const guess = order.wholeStory ? await this.#guess(photo, loaded, engine, activation) : undefined;
-    const clean = order.wholeStory ? await this.#cleanAnswer(photo, loaded, engine) : undefined;
+    const guess = await this.#guess(photo, loaded, engine, activation);
+    const clean = order.live ? undefined : await this.#cleanAnswer(photo, loaded, engine);
     return {
       settingId: entry.id,
       faces,
       cleanFaces: clean?.faces,
       minScore: NOISY_SCORE,
       release: {
-        tiles: order.wholeStory ? await toBitmap(drawTiles(activation, { magnify: 1 })) : undefined,
+        tiles: await toBitmap(drawTiles(activation, { magnify: 1 })),
         shape: release.shape,
         channels: release.channels,
         keyId: release.keyId,
@@ -230,27 +249,37 @@ export class Pipeline {
     return this.#client;
   }
 
-  #cleanAnswer(
-    photo: CurrentPhoto,
-    loaded: Loaded,
-    engine: Engine,
-  ): Promise<{ readonly activation: Tensor<'float32'>; readonly faces: Detection[] }> {
-    photo.clean ??= (async () => {
+  #cleanAnswer(photo: CurrentPhoto, loaded: Loaded, engine: Engine): Promise<CleanAnswer> {
+    const key = loaded.bundle.manifest.files[HEAD] ?? '';
+    const known = photo.clean.get(key);
+    if (known) return known;
+    const making = (async (): Promise<CleanAnswer> => {
       const { bundle, detector, reader } = loaded;
-      loaded.clean ??= loadClean(bundle, engine);
-      const { head, tail } = await loaded.clean;
+      const { head, tail, cut, released } = await this.#cleanModel(key, bundle, engine);
+      const started = performance.now();
       const { tensor, plan } = await reader.read(photo.bitmap);
-      const outputs = await head.run({ [bundle.manifest.model.input]: tensor }, { transfer: true });
-      const activation = Object.values(outputs)[0] as Tensor<'float32'>;
-      const answer = await tail.run({ [bundle.manifest.remote.input]: activation });
+      const readMs = performance.now() - started;
+      const inner = await head.run({ [bundle.manifest.model.input]: tensor }, { transfer: true });
+      const answer = await tail.run({ [bundle.manifest.remote.input]: inner[cut] as Tensor });
       const named = Object.fromEntries(
         bundle.manifest.remote.outputs.map(({ remote, model }) => [model, answer[remote] as Tensor]),
       );
-      return { activation, faces: decodeFaces(detector, named, plan, CLEAN_SCORE) };
+      const faces = decodeFaces(detector, named, plan, CLEAN_SCORE);
+      const modelMs = performance.now() - started - readMs;
+      return { activation: expectType(inner[released] as Tensor, 'float32', 'the activation'), faces, readMs, modelMs };
     })();
-    const pending = photo.clean;
-    pending.catch(() => delete photo.clean);
-    return pending;
+    photo.clean.set(key, making);
+    making.catch(() => photo.clean.delete(key));
+    return making;
+  }
+
+  #cleanModel(key: string, bundle: Bundle, engine: Engine): Promise<CleanModel> {
+    const known = this.#cleanModels.get(key);
+    if (known) return known;
+    const loading = loadClean(bundle, engine);
+    this.#cleanModels.set(key, loading);
+    loading.catch(() => this.#cleanModels.delete(key));
+    return loading;
   }
 
   async #guess(
@@ -263,6 +292,7 @@ export class Pipeline {
     const attacker = await loaded.attacker;
     if (!attacker) return undefined;
     const picture = await attacker.rebuild(activation);
+    if (!picture) return undefined;
     const { width, height } = picture;
     const seen = await readImageTowards(photo.bitmap, { width, height });
     const original = toUnitTensor(seen, width, height);
@@ -271,14 +301,19 @@ export class Pipeline {
       float32([3, height, width], toUnitTensor(picture, width, height).data),
       { dataRange: 1 },
     );
-    return { picture: await toBitmap(picture), attacker: attacker.kind, likeness };
+    return { picture: await toBitmap(picture), attacker: attacker.kind, training: attacker.training, likeness };
   }
 }
 
-async function loadClean(bundle: Bundle, engine: Engine): Promise<{ head: Session; tail: Session }> {
-  const { base } = bundle.manifest.remote;
-  const head = await engine.load(await bundle.read(HEAD));
-  return { head, tail: await engine.load(await bundle.read(`remote/${base}/1/model.onnx`)) };
+/** The head of a bottleneck bundle ends in its encoder; the clean tail takes what lies before that. */
+async function loadClean(bundle: Bundle, engine: Engine): Promise<CleanModel> {
+  const { remote, bottleneck, cut: crossing } = bundle.manifest;
+  const released = crossing.tensors[0]?.name ?? '';
+  const cut = bottleneck?.cut ?? released;
+  const graph = Graph.decode(await bundle.read(HEAD));
+  if (cut !== released) graph.setOutputs([cut, released]);
+  const tail = await engine.load(await bundle.read(`remote/${remote.base}/1/model.onnx`));
+  return { head: await engine.load(graph.encode()), tail, cut, released };
 }
 
 function decodeFaces(
