@@ -91,7 +91,9 @@ async function perfAnalyzerAgainst(tools, { http, grpc }) {
         if (at === -1) throw new Error(`perf_analyzer reported no '${name}', only ${header.join(', ')}`);
         return Number(row[at]);
       };
-      const levels = rows.map((row) => column(row, 'Concurrency')).sort();
+      // It sorts them by throughput.
+      rows.sort((a, b) => column(a, 'Concurrency') - column(b, 'Concurrency'));
+      const levels = rows.map((row) => column(row, 'Concurrency'));
       if (levels.join() !== '1,2,3,4,5,6,7,8') throw new Error(`perf_analyzer measured concurrency ${levels}`);
       for (const row of rows) {
         const [queue, infer] = [column(row, 'Server Queue'), column(row, 'Server Compute Infer')];

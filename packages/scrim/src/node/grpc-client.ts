@@ -94,6 +94,7 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
     'grpc.max_send_message_length': -1,
     'grpc.enable_retries': 0,
     'grpc-node.flow_control_window': WINDOW_BYTES,
+    'grpc.enable_channelz': 0,
     'grpc.default_compression_algorithm': compressionAlgorithms[compression],
     ...(options.tls?.serverName === undefined ? {} : { 'grpc.ssl_target_name_override': options.tls.serverName }),
   } satisfies ChannelOptions);
