@@ -318,7 +318,10 @@ function buildProgram(context: CommandContext): Command {
     .command('certify <bundle>')
     .description('what releases tell at most, whatever an attacker does: information, odds, least reconstruction error')
     .addOption(model())
-    .requiredOption('--data <dir>', 'photos (.npy inputs for a model that takes none) like those to protect')
+    .requiredOption(
+      '--data <dir>',
+      'photos (.npy, .csv or .wav inputs for a model that takes none) like those to protect',
+    )
     .addOption(
       new Option('--releases <n>', 'fresh releases of one input that an attacker may have')
         .default(1)
