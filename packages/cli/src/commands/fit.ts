@@ -145,7 +145,13 @@ async function diagonal(
   { context, options, prepared, checkpointFile }: Run,
   transform: 'diagonal-per-channel' | 'diagonal-per-element',
 ): Promise<Fitted> {
-  const resume = await readCheckpoint<DiagonalFitCheckpoint>(context, checkpointFile, 'scrim-fit-checkpoint');
+  const command = commandLine(options);
+  const { resume, log } = await readCheckpoint<DiagonalFitCheckpoint>(
+    context,
+    checkpointFile,
+    'scrim-fit-checkpoint',
+    command,
+  );
   const steps = options.steps ?? DIAGONAL.steps;
   const { files, fit: fitted } = await fitAlpha(context, prepared, {
     alpha: options.alpha,
@@ -154,10 +160,12 @@ async function diagonal(
     batchSize: options.batch ?? DIAGONAL.batch,
     learningRate: options.learningRate ?? DIAGONAL.learningRate,
     noiseOnly: options.noiseOnly ?? false,
-    command: commandLine(options),
+    command: `${command}${flagsOfBundle(options)}`,
+    log,
     onCheckpoint: async (checkpoint) => {
       const { arrays, ...state } = checkpoint;
-      await keepCheckpoint(context, checkpointFile, 'scrim-fit-checkpoint', checkpoint.step, { arrays }, state);
+      const kept = { ...state, command, log };
+      await keepCheckpoint(context, checkpointFile, 'scrim-fit-checkpoint', checkpoint.step, { arrays }, kept);
     },
     ...(resume ? { resume } : {}),
   });
@@ -167,7 +175,13 @@ async function diagonal(
 }
 
 async function bottleneck({ context, options, prepared, checkpointFile }: Run): Promise<Fitted> {
-  const resume = await readCheckpoint<BottleneckCheckpoint>(context, checkpointFile, 'scrim-bottleneck-checkpoint');
+  const command = commandLine(options);
+  const { resume, log } = await readCheckpoint<BottleneckCheckpoint>(
+    context,
+    checkpointFile,
+    'scrim-bottleneck-checkpoint',
+    command,
+  );
   const steps = options.steps ?? DEFAULTS.bottleneck.steps;
   const pushSteps = Math.max(1, Math.round(steps * PUSH_SHARE));
   const settings = completeBottleneckSettings({
@@ -183,7 +197,8 @@ async function bottleneck({ context, options, prepared, checkpointFile }: Run): 
   const { files, fit: fitted } = await fitBottleneckAlpha(context, prepared, {
     settings,
     noiseOnly: options.noiseOnly ?? false,
-    command: commandLine(options),
+    command: `${command}${flagsOfBundle(options)}`,
+    log,
     onCheckpoint: async ({ trainer, start, ...state }) => {
       const { step, ...moments } = trainer;
       const done = step + (state.phase === 'push' ? 0 : pushSteps);
@@ -196,6 +211,8 @@ async function bottleneck({ context, options, prepared, checkpointFile }: Run): 
         {
           ...state,
           trainer: { step },
+          command,
+          log,
         },
       );
     },
@@ -217,6 +234,11 @@ function parseTask(text: string): FitTask {
     'INVALID_ARGUMENT',
     `--task is '${text}', expected detection:SCORES,BOXES, classification:OUTPUT or regression:OUTPUT,…`,
   );
+}
+
+/** What changes neither data nor settings of a fit: it may go on with other ones. */
+function flagsOfBundle({ provider, noiseOnly }: FitOptions): string {
+  return `${provider === 'cpu' ? '' : ` --provider ${provider}`}${noiseOnly ? ' --noise-only' : ''}`;
 }
 
 /** The command to run again, with folders by name: a manifest carries no path of the machine that made it. */
@@ -263,8 +285,14 @@ async function keepCheckpoint(
   }
 }
 
-async function readCheckpoint<T>(context: CommandContext, path: string, format: string): Promise<T | undefined> {
-  if (!existsSync(path)) return undefined;
+/** @throws ScrimError INVALID_ARGUMENT for a checkpoint of another command: another seed or other photos would go unseen */
+async function readCheckpoint<T>(
+  context: CommandContext,
+  path: string,
+  format: string,
+  command: string,
+): Promise<{ readonly resume?: T; readonly log: string[] }> {
+  if (!existsSync(path)) return { log: [] };
   const { tensors, metadata } = decodeSafetensors(await readFile(path));
   if (metadata.format !== format || metadata.state === undefined) {
     throw new ScrimError(
@@ -272,12 +300,22 @@ async function readCheckpoint<T>(context: CommandContext, path: string, format: 
       `'${path}' is no checkpoint of such a fit: remove it or name another --checkpoint`,
     );
   }
-  const state = JSON.parse(metadata.state) as Record<string, Record<string, unknown>>;
+  const {
+    command: made,
+    log = [],
+    ...state
+  } = JSON.parse(metadata.state) as Record<string, Record<string, unknown>> & { command?: string; log?: string[] };
+  if (made !== undefined && made !== command) {
+    throw new ScrimError(
+      'INVALID_ARGUMENT',
+      `'${path}' was kept by '${made}', this is '${command}': remove it or name another --checkpoint`,
+    );
+  }
   for (const [key, value] of tensors) {
     const slash = key.indexOf('/');
     const group = key.slice(0, slash);
     state[group] = { ...state[group], [key.slice(slash + 1)]: value.data };
   }
   context.remark(`going on from '${path}'`);
-  return state as T;
+  return { resume: state as T, log };
 }
