@@ -9,8 +9,9 @@
 //   node bench/privacy-figures.mjs --data ../shared/data --provider webgpu --until 560
 //
 // --data holds lfw/fit, lfw/audit, photos, fddb and weights/FaceBoxesProd.pth, as ../shared/data does. --models npm,prod;
-// --alphas (the first is the headline); --stages is a regular expression over the stages' names; --until gives the seconds
-// after which running stages are told to stop; --jobs how many stages may run at a time.
+// --alphas (the first is the headline); --ceiling-steps for attackers without noise, which learn sooner; --stages is a
+// regular expression over the stages' names; --until gives the seconds after which running stages are told to stop;
+// --jobs how many stages may run at a time.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -29,6 +30,7 @@ const { values: flags } = parseArgs({
     canvases: { type: 'string', default: '2500' },
     batch: { type: 'string', default: '16' },
     'attack-steps': { type: 'string', default: '5000' },
+    'ceiling-steps': { type: 'string' },
     'attack-canvases': { type: 'string', default: '0' },
     'attack-capacity': { type: 'string', default: '1' },
     'picture-side': { type: 'string', default: '256' },
@@ -64,6 +66,7 @@ if (unknown !== undefined || !alphas.every((alpha) => alpha > 0 && alpha < 1)) {
 }
 const common = ['--size', flags.size, ...(flags.threads ? ['--threads', flags.threads] : [])];
 const onDevice = [...common, '--provider', flags.provider];
+const ceiling = flags['ceiling-steps'] === undefined ? [] : ['--ceiling-steps', flags['ceiling-steps']];
 const alphaName = (alpha) => `alpha-${alpha.toFixed(2)}`;
 const folderOf = (model, kind, alpha) => out('bundles', model, kind, alphaName(alpha));
 
@@ -110,6 +113,8 @@ function stagesOf(model) {
       [
         ...['audit', where, ...spec, '--data', ...photos, '--try', data('fddb/originalPics'), '--people', people],
         ...['--attacks', 'decoder,right-face,re-identification', '--steps', flags['attack-steps']],
+        // The diagonal bundle's ceiling is the row without a transform, so it is trained to the end.
+        ...(kind === 'diagonal' ? [] : ceiling),
         ...(flags['attack-canvases'] === '0' ? [] : ['--canvases', flags['attack-canvases']]),
         ...['--capacity', flags['attack-capacity'], '--picture-side', flags['picture-side']],
         ...['--out', out('audits', model, `${kind}-${alphaName(alpha)}`), '--json', ...onDevice],
@@ -122,6 +127,7 @@ function stagesOf(model) {
     [
       ...['audit', folderOf(model, 'bottleneck', headline), ...spec, '--data', ...photos],
       ...['--try', data('fddb/originalPics'), '--attacks', 'plain-decoder,averaging', '--steps', flags['attack-steps']],
+      ...ceiling,
       ...(flags['attack-canvases'] === '0' ? [] : ['--canvases', flags['attack-canvases']]),
       ...['--capacity', flags['attack-capacity'], '--picture-side', flags['picture-side']],
       ...['--out', out('audits', model, `bottleneck-${alphaName(headline)}`), '--json', ...onDevice],
@@ -149,20 +155,21 @@ const all = [
   { name: 'fit-step', command: [process.execPath, join(HERE, 'fit-step.mjs'), ...steps], needs: [] },
 ];
 const fileOf = (name) => out('stages', `${name.replaceAll(' ', '-')}.json`);
-const settings = JSON.stringify({
-  ...flags,
-  data: 0,
-  out: 0,
-  stages: 0,
-  until: 0,
-  jobs: 0,
-  threads: 0,
-  list: 0,
-  table: 0,
-  json: 0,
-  models: 0,
-  alphas: 0,
-});
+/** What figures depend on: a stage of other settings is run again. */
+const SETTINGS = [
+  ...[
+    'provider',
+    'fit-steps',
+    'canvases',
+    'batch',
+    'attack-steps',
+    'ceiling-steps',
+    'attack-canvases',
+    'attack-capacity',
+  ],
+  ...['picture-side', 'size', 'repeats', 'photos', 'people'],
+];
+const settings = JSON.stringify(Object.fromEntries(SETTINGS.map((name) => [name, flags[name]])));
 function done(name) {
   if (!existsSync(fileOf(name))) return undefined;
   const kept = JSON.parse(readFileSync(fileOf(name), 'utf8'));
@@ -269,7 +276,7 @@ function figures() {
   const rows = [];
   for (const model of models) {
     const clean = done(`ap clean ${model}`);
-    const sums = done(`audit bottleneck ${headline} ${model}`);
+    const sums = done(`audit diagonal ${headline} ${model}`);
     const decoder = attackOf(sums, 'decoder T');
     const face = attackOf(sums, 'right face') ?? attackOf(sums, 'faces');
     rows.push({

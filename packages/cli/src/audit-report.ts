@@ -18,6 +18,7 @@ export interface AuditOptions {
   readonly attacks?: string;
   readonly model: string;
   readonly steps: number;
+  readonly ceilingSteps?: number;
   readonly tried: number;
   readonly capacity: number;
   readonly seeds: number;
@@ -109,6 +110,7 @@ export function describeRun(
     ...(options.attacks === undefined ? [] : [`--attacks ${options.attacks}`]),
     `--steps ${options.steps} --tried ${options.tried} --size ${options.size} --seed ${options.seed}`,
     ...(options.pictureSide === 256 ? [] : [`--picture-side ${options.pictureSide}`]),
+    ...(options.ceilingSteps === undefined ? [] : [`--ceiling-steps ${options.ceilingSteps}`]),
     ...(options.capacity === 1 ? [] : [`--capacity ${options.capacity}`]),
     ...(options.seeds === 1 ? [] : [`--seeds ${options.seeds}`]),
     ...(options.canvases === undefined ? [] : [`--canvases ${options.canvases}`]),

@@ -76,6 +76,8 @@ export interface BundleAudit {
   readonly attributes: readonly string[];
   readonly attacks: readonly AuditAttack[];
   readonly steps: number;
+  /** Steps of the same attacker without noise. */
+  readonly ceilingSteps: number;
   readonly capacity: number;
   /** Decoders that are trained for each attack by decoders. */
   readonly seeds: number;
@@ -207,7 +209,7 @@ class Stages {
 
   /** The decoder on clean activations: the ceiling. */
   cleanDecoder(): Promise<StoredPart> {
-    const { target, steps, capacity, seed } = this.#audit;
+    const { target, ceilingSteps: steps, capacity, seed } = this.#audit;
     return this.part('decoder-clean', { steps, capacity }, async (hooks) => {
       const data = await this.data('train');
       const mechanism = releaseMechanism(target, data.shape, this.#crypto);
@@ -549,8 +551,9 @@ class Stages {
     basis: object,
     make: (hooks: AttackHooks) => Promise<StoredPart>,
   ): Promise<StoredPart> {
-    const { parts, identity, train, test, canvases, size, pictureSide, seed } = this.#audit;
-    const own = { bundle: identity, train: ids(train), test: ids(test), canvases, size, pictureSide, seed };
+    const { parts, identity, train, test, canvases, ceilingSteps, size, pictureSide, seed } = this.#audit;
+    const sets = { train: ids(train), test: ids(test), canvases };
+    const own = { bundle: identity, ...sets, ceilingSteps, size, pictureSide, seed };
     const hooks = this.#audit.hooks(name);
     try {
       return await parts.once(name, { ...own, ...basis }, (checkpoints) => make({ ...hooks, checkpoints }));

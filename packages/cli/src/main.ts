@@ -267,6 +267,12 @@ function buildProgram(context: CommandContext): Command {
         .argParser(positiveInteger('--steps')),
     )
     .addOption(
+      new Option(
+        '--ceiling-steps <n>',
+        'training steps of the same attacker without noise, which learns sooner; default: as --steps',
+      ).argParser(positiveInteger('--ceiling-steps')),
+    )
+    .addOption(
       new Option('--tried <n>', 'most photos of --data to try attackers on')
         .default(100)
         .argParser(positiveInteger('--tried')),

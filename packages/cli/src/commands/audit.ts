@@ -130,6 +130,7 @@ export async function audit(context: CommandContext, options: AuditOptions, fold
       attributes,
       attacks,
       steps: options.steps,
+      ceilingSteps: options.ceilingSteps ?? options.steps,
       capacity: options.capacity,
       seeds: options.seeds,
       canvases: options.canvases ?? 0,
