@@ -285,7 +285,10 @@ export async function createSampleCollector(target: AttackTarget, options: Sampl
   };
   return {
     collect: (photos, onProgress) => gather(readPhotos(photos), onProgress),
-    compose: (photos, count, random, onProgress) => gather(composePhotos(photos, count, random), onProgress),
+    compose: async (photos, count, random, onProgress) => ({
+      ...(await gather(composePhotos(photos, count, random), onProgress)),
+      sources: photos.length,
+    }),
     close: () => remote.close(),
   };
 }

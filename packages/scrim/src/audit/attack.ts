@@ -92,6 +92,8 @@ export interface AttackData {
   /** Size of the pictures that attackers rebuild. */
   readonly picture: { readonly width: number; readonly height: number };
   readonly records: readonly AttackRecord[];
+  /** Photos that the records were composed of, where they are fewer; it is photos that make an attacker's data enough. */
+  readonly sources?: number;
 }
 
 /** One thing that was measured of an attack, over photos and seeds. */

@@ -70,7 +70,7 @@ export interface DecoderSettings extends DecoderSize {
   readonly checkpoints?: number;
   /** A run of fewer steps is not trusted. Default 5,000. */
   readonly minSteps?: number;
-  /** A run on fewer samples is not trusted. Default 2,000. */
+  /** A run on fewer samples, or on samples composed of fewer photos, is not trusted. Default 2,000. */
   readonly minSamples?: number;
 }
 
@@ -282,7 +282,11 @@ export async function trainDecoder(
     plan,
     settings: complete,
     trainedOn: training.records.length,
-    ...judgeTraining(complete, training.records.length, heldOutCurve),
+    ...judgeTraining(
+      complete,
+      Math.min(training.records.length, data.sources ?? Number.POSITIVE_INFINITY),
+      heldOutCurve,
+    ),
     curves: [
       { name: 'training loss', xLabel: 'step', yLabel: complete.loss, points: trainCurve },
       { name: 'loss on held-out photos', xLabel: 'step', yLabel: complete.loss, points: heldOutCurve },
@@ -497,7 +501,7 @@ function judgeTraining(
   if (settings.steps < settings.minSteps) {
     return distrust(`${settings.steps} steps, below ${settings.minSteps}`);
   }
-  if (samples < settings.minSamples) return distrust(`trained on ${samples} samples, below ${settings.minSamples}`);
+  if (samples < settings.minSamples) return distrust(`trained on ${samples} photos, below ${settings.minSamples}`);
   if (!(fall > 0)) return distrust('the loss on held-out photos never fell');
   if (before - last > STILL_FALLING * fall) {
     const share = Math.round((100 * (before - last)) / fall);
@@ -514,6 +518,6 @@ function judgeTraining(
   }
   return {
     trusted: true,
-    trustedReason: `${settings.steps} steps on ${samples} samples; the loss on held-out photos had stopped falling`,
+    trustedReason: `${settings.steps} steps on ${samples} photos; the loss on held-out photos had stopped falling`,
   };
 }
