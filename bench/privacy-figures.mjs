@@ -205,10 +205,13 @@ function run({ name, command }) {
     });
     child.on('close', (status) => {
       children.delete(child);
-      const seconds = Math.round((performance.now() - from) / 100) / 10;
+      // Earlier runs of a stage that was interrupted count too.
+      const spent = `${fileOf(name)}.seconds`;
+      const before = existsSync(spent) ? Number(readFileSync(spent, 'utf8')) : 0;
+      const seconds = Math.round(10 * before + (performance.now() - from) / 100) / 10;
+      mkdirSync(out('stages'), { recursive: true });
+      if (status !== 0) writeFileSync(spent, String(seconds));
       if (status === 0) {
-        mkdirSync(out('stages'), { recursive: true });
-        // Where a stage was interrupted before, seconds are those of its last run alone.
         const kept = {
           stage: name,
           seconds,
@@ -278,7 +281,7 @@ function figures() {
     const clean = done(`ap clean ${model}`);
     const sums = done(`audit diagonal ${headline} ${model}`);
     const decoder = attackOf(sums, 'decoder T');
-    const face = attackOf(sums, 'right face') ?? attackOf(sums, 'faces');
+    const face = attackOf(sums, 'right face');
     rows.push({
       model,
       transform: 'none',
@@ -319,7 +322,7 @@ function figures() {
         ssim: pick(attack, 'SSIM'),
         psnr: pick(attack, 'PSNR'),
         plain: pick(attackOf(averaging, 'plain decoder'), 'SSIM'),
-        rightFace: (attackOf(audit, 'right face') ?? attackOf(audit, 'faces'))?.values[0],
+        rightFace: attackOf(audit, 'right face')?.values[0],
         auc: recognised?.values.find(({ name }) => /AUC/i.test(name)),
         repeatable: repeated && {
           one: pick(repeated, 'SSIM ×1'),
