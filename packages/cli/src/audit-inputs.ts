@@ -107,7 +107,8 @@ async function readSamples(target: AttackTarget, options: AuditOptions): Promise
   const known = await readRows(options.data, input);
   const tried = options.try === undefined ? [] : await readRows(options.try, input);
   const all = [...known, ...tried];
-  const repeated = all.find(({ id }, i) => all.findIndex((other) => other.id === id) !== i);
+  const seen = new Set<string>();
+  const repeated = all.find(({ id }) => seen.size === seen.add(id).size);
   if (repeated) throw new ScrimError('INVALID_ARGUMENT', `two inputs are called '${repeated.id}': name files apart`);
   const labelled = options.labels === undefined ? all : await labelRows(all, options.labels);
   const own = labelled.slice(0, known.length);
