@@ -101,5 +101,5 @@ export function buildTail({ batch, size = 'real', weightsAsInputs = false, pool 
   const face = float32([batch, priors, 1], () => 0.5 + 0.4 * random());
   const scores = float32([batch, priors, 2], (_, i) => (i % 2 === 0 ? face.data[i >> 1] : 1 - face.data[i >> 1]));
   const feeds = { x, boxes: teacherBoxes, scores, ...(weightsAsInputs ? weights : {}) };
-  return { graph, loss, feeds, weights };
+  return { graph, loss, feeds, weights, outputs: { boxes, logits } };
 }

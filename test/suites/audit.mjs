@@ -1,5 +1,5 @@
 // `scrim audit` on the sample photos npm installs, with budgets far too small to be trusted: wrong calls, an interrupted
-// audit that goes on, a page without requests, and a report that calls short attacks short. Needs a built tree.
+// audit that goes on, a page without requests, a report that calls short attacks short, and the same for rows of a table. Needs a built tree.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -16,6 +16,9 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { float32 } from 'scrim';
+import { createFitRandom } from 'scrim/noise';
+import { Graph } from 'scrim/onnx';
 
 const root = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
 const bin = root('packages/cli/bin/scrim.js');
@@ -57,6 +60,8 @@ for (const [name, args, exit, message] of [
   ['people are missing', [bundle, ...small, '--attacks', 'identity'], 2, /needs --people/],
   ['labels are missing', [bundle, ...small, '--attacks', 'attributes'], 2, /needs --labels/],
   ['no bundle', [file('none'), ...small], 1, /no bundle/],
+  ['tried photos are trained on', [bundle, ...small, '--try', file('photos')], 2, /keep them apart/],
+  ['several alphas of one', [bundle, ...small, '--attacks', 'several-alphas'], 2, /at least two bundles/],
   ['no embedder', [bundle, ...small, '--attacks', 'right-face', '--embedder', file('none.onnx')], 1, /none\.onnx/],
   ['no photos', [bundle, '--data', file('empty')], 1, /empty/],
 ]) {
@@ -120,6 +125,50 @@ check('ships a decoder', [
   figures.some(({ data }) => !/6 steps.*at least this much.*too short/.test(data)) && 'it is not called short',
   existsSync(join(bundle, 'audit/decoder.onnx')) !== shippedBefore && 'the shipped bundle was changed',
 ]);
+
+// A model of another kind: rows of a table, through the same commands.
+const model = Graph.create({ name: 'table', opset: 17 });
+const weight = (shape, seed) => {
+  const data = new Float32Array(shape[0] * shape[1]);
+  createFitRandom(seed).normal(data);
+  return model.addInitializer(seed, float32(shape, data));
+};
+model.addInput('row', 'float32', ['N', 4]);
+model.add('Tanh', [model.add('MatMul', ['row', weight([4, 6], 'a')])], {}, { outputs: ['hidden'] });
+model.add('MatMul', ['hidden', weight([6, 2], 'b')], {}, { outputs: ['answer'] });
+model.addOutput('answer', 'float32', ['N', 2]);
+writeFileSync(file('table.onnx'), model.encode());
+const random = createFitRandom('rows');
+const rows = Array.from({ length: 80 }, () => Array.from({ length: 4 }, () => random.uniform().toFixed(3)));
+for (const [name, from, to] of [
+  ['known', 0, 60],
+  ['others', 60, 80],
+]) {
+  mkdirSync(file(name));
+  writeFileSync(file(`${name}/rows.csv`), rows.slice(from, to).join('\n'));
+}
+writeFileSync(file('high.csv'), `high\n${rows.map(([first]) => (first > 0.5 ? 'yes' : 'no')).join('\n')}\n`);
+const call = (...args) => spawnSync(process.execPath, [bin, ...args], { encoding: 'utf8', timeout: 120_000 });
+const table = file('table-bundle');
+const fitted = call(
+  ...['fit', '--model', file('table.onnx'), '--cut', 'hidden', '--task', 'classification:answer', '--alpha', '0.5'],
+  ...['--data', file('known'), '--transform', 'bottleneck', '--channels', '2', '--steps', '20', '--out', table],
+);
+const input = [table, '--data', file('known'), '--try', file('others'), '--steps', '20', '--out', file('table-report')];
+const tabular = call('audit', ...input, '--labels', file('high.csv'), '--json');
+const tabularReport = tabular.status === 0 ? JSON.parse(tabular.stdout) : undefined;
+check('plain inputs', [
+  fitted.status !== 0 && `fit: exit ${fitted.status}: ${fitted.stderr.slice(-300)}`,
+  tabular.status !== 0 && `exit ${tabular.status}: ${tabular.stderr.slice(-300)}`,
+  tabularReport?.bundles[0].attacks.map(({ name }) => name.split(',')[0]).join() !==
+    'regression of the input,attribute high,linkage' && 'other attacks',
+  tabularReport?.bundles[0].attacks.some(({ verdict }) => verdict === 'measured') && 'a short attack counts',
+]);
+const twice = call('audit', table, '--data', file('known'), '--try', file('known'), '--out', file('none'));
+check('inputs that are trained on', [twice.status !== 2 && `exit ${twice.status}`, !/two inputs/.test(twice.stderr)]);
+const certified = call('certify', table, '--data', file('known'), '--probe-inputs', '2', '--json');
+check('certify a table', [certified.status !== 0 && `exit ${certified.status}: ${certified.stderr.slice(-300)}`]);
+
 rmSync(folder, { recursive: true, force: true });
 print(`${passed} passed, ${failed} failed`);
 process.exitCode = failed === 0 ? 0 : 1;

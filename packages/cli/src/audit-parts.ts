@@ -3,10 +3,10 @@
  * and by a hash of everything it depends on; each is written whole or not at all.
  */
 import { createHash } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { ScrimError } from 'scrim';
-import type { ReportedAttack } from 'scrim/audit';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { decodeSafetensors, encodeSafetensors, float32, ScrimError, type Tensor } from 'scrim';
+import type { ReportedAttack, TrainingCheckpoint, TrainingCheckpoints } from 'scrim/audit';
 import { writeFileAtomically } from 'scrim/node';
 import type { PagePicture } from './audit-page.js';
 
@@ -35,12 +35,13 @@ export interface PartStore {
   /**
    * The part if it is there, else what `make` makes, which is kept.
    * @param basis everything the part depends on; plain data
+   * @param make keeps decoders under training in what it is given; they go when the part is there
    * @returns the part, and whether it was there
    */
   once(
     name: string,
     basis: unknown,
-    make: () => Promise<StoredPart>,
+    make: (checkpoints: TrainingCheckpoints) => Promise<StoredPart>,
   ): Promise<StoredPart & { readonly found: boolean }>;
 }
 
@@ -57,15 +58,51 @@ export function openPartStore(folder: string): PartStore {
       const path = join(folder, `${name}-${key}`);
       const kept = await read(path);
       if (kept) return { ...kept, found: true };
-      const part = await make();
+      const part = await make(trainings(path));
       const { models, ...rest } = part;
       const names = [...models.keys()];
       for (const [model, bytes] of models) await writeFileAtomically(`${path}.${model}.onnx`, bytes);
       // The list of models comes last: a part without it is no part.
       await writeFileAtomically(`${path}.json`, JSON.stringify({ format: FORMAT, ...rest, models: names }));
+      await removeTrainings(path);
       return { ...part, found: false };
     },
   };
+}
+
+const TRAINING = '.training';
+
+/** Decoders under training, one file each beside the part they belong to. */
+function trainings(path: string): TrainingCheckpoints {
+  const fileOf = (name: string): string =>
+    `${path}.${createHash('sha256').update(name).digest('hex').slice(0, 8)}${TRAINING}`;
+  return {
+    async load(name) {
+      const bytes = await readFile(fileOf(name)).catch(() => undefined);
+      if (bytes === undefined) return undefined;
+      const { tensors, metadata } = decodeSafetensors(bytes);
+      const { step, ...rest } = JSON.parse(metadata.state ?? '{}') as { step: number } & Omit<
+        TrainingCheckpoint,
+        'trainer'
+      >;
+      const arrays = Object.fromEntries([...tensors].map(([field, { data }]) => [field, data]));
+      return { ...rest, trainer: { step, ...arrays } as TrainingCheckpoint['trainer'] };
+    },
+    async save(name, { trainer: { step, ...arrays }, ...rest }) {
+      const tensors = new Map(
+        Object.entries(arrays).map(([field, values]): [string, Tensor] => [field, float32([values.length], values)]),
+      );
+      const state = JSON.stringify({ step, ...rest });
+      await writeFileAtomically(fileOf(name), encodeSafetensors({ tensors, metadata: { state } }));
+    },
+  };
+}
+
+async function removeTrainings(path: string): Promise<void> {
+  const names = await readdir(dirname(path)).catch(() => []);
+  for (const name of names) {
+    if (name.startsWith(`${basename(path)}.`) && name.endsWith(TRAINING)) await rm(join(dirname(path), name));
+  }
 }
 
 async function read(path: string): Promise<StoredPart | undefined> {

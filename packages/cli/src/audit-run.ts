@@ -6,43 +6,50 @@ import { float32, ScrimError, type Session } from 'scrim';
 import {
   type AttackData,
   type AttackHooks,
-  type AttackPicture,
   type AttackResult,
   type AttackTarget,
   type AuditedBundle,
+  type BundleOfSeveral,
   collectCopies,
   createReleaseSource,
   createTrainingNoise,
+  DECODER_SWEEP,
   neighbouringFrames,
+  type PictureAttackInput,
   type PictureCeiling,
   pictureFloors,
   pixelEncoding,
   planesToImage,
   type ReportedAttack,
+  reencodedCopies,
   releaseMechanism,
   reportAttack,
   runAttributeAttack,
   runAveragingAttack,
   runDecoderAttack,
+  runDecoderSweep,
   runIdentityAttack,
   runLinkageAttack,
   runOptimisationAttack,
   runReidentification,
   runRightFace,
+  runSeveralAlphas,
   scorePictures,
   shiftedCopies,
   trainDecoder,
 } from 'scrim/audit';
-import { createNodeCrypto, encodeJpeg, readImageTowards, resizeImage } from 'scrim/node';
+import { createNodeCrypto, readImageTowards } from 'scrim/node';
 import { createFitRandom } from 'scrim/noise';
 import { createPixelConverter, type DetectorSpec, drawTiles, type FaceEmbedder, type RgbImage } from 'scrim/vision';
 import type { PagePicture } from './audit-page.js';
 import type { AuditPart, PartStore, PictureGroup, StoredPart } from './audit-parts.js';
+import { mergeGroups, PHOTOS, pagePicture, pagePictures, photoGroup } from './audit-pictures.js';
 import { type AuditPhoto, drawAugmentation, drawCopy, type SampleCollector } from './audit-samples.js';
 
 /** Attacks by name, in the order they run. */
 export const AUDIT_ATTACKS = [
   'decoder',
+  'plain-decoder',
   'right-face',
   're-identification',
   'linkage',
@@ -50,6 +57,8 @@ export const AUDIT_ATTACKS = [
   'attributes',
   'averaging',
   'optimisation',
+  'several-alphas',
+  'decoder-sweep',
 ] as const;
 /** Name of an attack. */
 export type AuditAttack = (typeof AUDIT_ATTACKS)[number];
@@ -67,7 +76,13 @@ export interface BundleAudit {
   readonly attributes: readonly string[];
   readonly attacks: readonly AuditAttack[];
   readonly steps: number;
+  /** Steps of the same attacker without noise. */
+  readonly ceilingSteps: number;
   readonly capacity: number;
+  /** Decoders that are trained for each attack by decoders. */
+  readonly seeds: number;
+  /** Pictures composed of the training photos to train on instead of the photos; 0 for the photos as they are. */
+  readonly canvases: number;
   readonly size: number;
   readonly pictureSide: number;
   readonly seed: string;
@@ -94,15 +109,26 @@ const CANNOT_RUN: ReadonlySet<string> = new Set(['INVALID_DATA', 'UNSUPPORTED', 
 const SHOWN = 6;
 /** Copies of a photo that an identity classifier is trained on, the photo itself among them. */
 const AUGMENTATIONS = 6;
+/** Copies of each photo that are encoded anew; each takes as long as a whole evaluation of it. */
+const REENCODED = 4;
 /** Photos that a linkage attacker fits its embedding on. */
 const LINKAGE_PHOTOS = 64;
 /** Most steps of the networks that look at releases; they need fewer than decoders. */
 const NETWORK_STEPS = 2000;
-const JPEG_QUALITY = 85;
-const PAGE_SIDE = 256;
+/** What is being read, in progress reports. */
+const DATA_NAMES = {
+  train: 'pictures composed to train on',
+  photos: 'photos to train on',
+  test: 'photos to try',
+  people: 'photos of people',
+} as const;
 
-/** Runs the attacks that are asked for. @throws ScrimError as they do; CANCELLED keeps the parts that are finished */
-export async function runBundleAudit(audit: BundleAudit): Promise<BundleOutcome> {
+/**
+ * Runs the attacks that are asked for.
+ * @param others bundles audited before on the same photos, for the attack on several alphas at once
+ * @throws ScrimError as they do; CANCELLED keeps the parts that are finished
+ */
+export async function runBundleAudit(audit: BundleAudit, others: readonly BundleAudit[] = []): Promise<BundleOutcome> {
   const stages = new Stages(audit);
   const attacks: ReportedAttack[] = [];
   const notRun: { attack: string; reason: string }[] = [];
@@ -110,9 +136,13 @@ export async function runBundleAudit(audit: BundleAudit): Promise<BundleOutcome>
   const samples = await stages.samples();
   groups.push(...samples.groups);
   for (const attack of audit.attacks) {
+    if (attack === 'several-alphas' && others.length === 0) continue;
     audit.signal.throwIfAborted();
     try {
-      const part = await stages.run(attack);
+      const part =
+        attack === 'several-alphas'
+          ? await stages.severalAlphas(others.map((other) => new Stages(other)))
+          : await stages.run(attack);
       attacks.push(...part.attacks);
       groups.push(...part.groups);
     } catch (error) {
@@ -133,9 +163,10 @@ class Stages {
     this.#audit = audit;
   }
 
-  run(attack: AuditAttack): Promise<AuditPart> {
-    const runners: Record<AuditAttack, () => Promise<AuditPart>> = {
+  run(attack: Exclude<AuditAttack, 'several-alphas'>): Promise<AuditPart> {
+    const runners: Record<typeof attack, () => Promise<AuditPart>> = {
       decoder: () => this.decoder(),
+      'plain-decoder': () => this.plainDecoder(),
       'right-face': () => this.faces('right-face'),
       're-identification': () => this.faces('re-identification'),
       linkage: () => this.linkage(),
@@ -143,6 +174,7 @@ class Stages {
       attributes: () => this.attributes(),
       averaging: () => this.averaging(),
       optimisation: () => this.optimisation(),
+      'decoder-sweep': () => this.decoderSweep(),
     };
     return runners[attack]();
   }
@@ -177,7 +209,7 @@ class Stages {
 
   /** The decoder on clean activations: the ceiling. */
   cleanDecoder(): Promise<StoredPart> {
-    const { target, steps, capacity, seed } = this.#audit;
+    const { target, ceilingSteps: steps, capacity, seed } = this.#audit;
     return this.part('decoder-clean', { steps, capacity }, async (hooks) => {
       const data = await this.data('train');
       const mechanism = releaseMechanism(target, data.shape, this.#crypto);
@@ -193,18 +225,12 @@ class Stages {
   }
 
   decoder(): Promise<StoredPart> {
-    const { target, steps, capacity, seed } = this.#audit;
-    return this.part('decoder', { steps, capacity }, async (hooks) => {
+    const { steps, capacity, seeds } = this.#audit;
+    return this.part('decoder', { steps, capacity, seeds }, async (hooks) => {
       const ceiling = await this.ceiling();
       const started = performance.now();
-      const input = {
-        target,
-        train: await this.data('train'),
-        test: await this.data('test'),
-        crypto: this.#crypto,
-        seed,
-      };
-      const { result, decoder } = await runDecoderAttack(input, { steps, capacity, ceiling, pictures: SHOWN }, hooks);
+      const settings = { steps, capacity, seeds, ceiling, pictures: SHOWN };
+      const { result, decoder } = await runDecoderAttack(await this.pictureInput(), settings, hooks);
       const model = decoder.encode();
       await decoder.close();
       const { trusted, trustedReason, trainedOn } = result;
@@ -213,9 +239,52 @@ class Stages {
     });
   }
 
+  /** The decoder that sees the release alone. */
+  plainDecoder(): Promise<StoredPart> {
+    const { steps, capacity, seeds } = this.#audit;
+    return this.part('plain-decoder', { steps, capacity, seeds }, async (hooks) => {
+      const ceiling = await this.ceiling();
+      const started = performance.now();
+      const settings = { steps, capacity, seeds, ceiling, pictures: SHOWN, sees: 'release' } as const;
+      const { result, decoder } = await runDecoderAttack(await this.pictureInput(), settings, hooks);
+      await decoder.close();
+      return { ...(await photoPart([result], started)), models: new Map() };
+    });
+  }
+
+  /** Capacity, data and losses around the decoder; one part each, as each takes as long. */
+  async decoderSweep(): Promise<AuditPart> {
+    const { steps, capacity, seeds } = this.#audit;
+    const attacks: ReportedAttack[] = [];
+    for (const variant of DECODER_SWEEP) {
+      if (variant.settings.sees === 'release') continue; // that is the plain decoder
+      const part = await this.part('decoder-sweep', { steps, capacity, seeds, variant }, async (hooks) => {
+        const ceiling = await this.ceiling();
+        const started = performance.now();
+        // Factors of the sweep are on top of --capacity.
+        const changes = { ...variant.settings, capacity: capacity * (variant.settings.capacity ?? 1) };
+        const results = await runDecoderSweep(
+          await this.pictureInput(),
+          { ceiling },
+          { steps, seeds, pictures: 0 },
+          [{ ...variant, settings: changes }],
+          hooks,
+        );
+        return { attacks: results.map((result) => report(result, started)), groups: [], models: new Map() };
+      });
+      attacks.push(...part.attacks);
+    }
+    return { attacks, groups: [] };
+  }
+
+  private async pictureInput(): Promise<PictureAttackInput> {
+    const { target, seed } = this.#audit;
+    return { target, train: await this.data('train'), test: await this.data('test'), crypto: this.#crypto, seed };
+  }
+
   async faces(kind: 'right-face' | 're-identification'): Promise<StoredPart> {
-    const { people, steps, capacity, seed, target, remark } = this.#audit;
-    const basis = { steps, capacity, ...(kind === 're-identification' ? { people: ids(people) } : {}) };
+    const { people, steps, capacity, seeds, seed, target, remark } = this.#audit;
+    const basis = { steps, capacity, seeds, ...(kind === 're-identification' ? { people: ids(people) } : {}) };
     return this.part(kind, basis, async (hooks) => {
       const noisy = await this.decoder();
       const clean = await this.cleanDecoder();
@@ -272,7 +341,7 @@ class Stages {
         this.#audit.collector.collect(photos.map((photo) => ({ ...photo, change: drawCopy(random) })));
       const readable = new Set(data.records.map(({ id }) => id));
       const copies = await copiesOf(test.filter(({ id }) => readable.has(id)));
-      const own = (await this.data('train')).records.slice(0, LINKAGE_PHOTOS);
+      const { records: own } = await this.#audit.collector.collect(train.slice(0, LINKAGE_PHOTOS));
       const ownIds = new Set(own.map(({ id }) => id));
       const ownCopies = await copiesOf(train.filter(({ id }) => ownIds.has(id)));
       const byId = new Map(ownCopies.records.map((record) => [record.id, record.activation]));
@@ -330,7 +399,7 @@ class Stages {
     const steps = this.networkSteps();
     const labels = [...train, ...test, ...people].map(({ id, attributes: own }) => [id, own ?? {}]);
     return this.part('attributes', { steps, labels }, async (hooks) => {
-      const sets = [await this.data('train'), await this.data('test')];
+      const sets = [await this.data('photos'), await this.data('test')];
       if (people.length > 0) sets.push(await this.data('people'));
       const [first] = sets as [AttackData];
       const data = { shape: first.shape, records: sets.flatMap(({ records }) => records) };
@@ -361,7 +430,12 @@ class Stages {
         }
       }
       const copies = [];
-      for (const maker of [shiftedCopies(2), neighbouringFrames(16)]) {
+      const makers = [
+        shiftedCopies(2),
+        reencodedCopies(pixelEncoding(detector.preprocessing), REENCODED),
+        neighbouringFrames(16),
+      ];
+      for (const maker of makers) {
         copies.push(await collectCopies(target, inputs(), maker));
       }
       const { results, decoder } = await runAveragingAttack(
@@ -384,6 +458,28 @@ class Stages {
         { encoding: pixelEncoding(detector.preprocessing), steps: searchSteps, pictures: SHOWN },
         hooks,
       );
+      return { ...(await photoPart([result], started)), models: new Map() };
+    });
+  }
+
+  /** All bundles at once: the same photos, released through each. */
+  severalAlphas(others: readonly Stages[]): Promise<StoredPart> {
+    const { steps, seeds, capacity, seed } = this.#audit;
+    const stages = [...others, this];
+    const basis = { steps, seeds, capacity, others: others.map((other) => other.#audit.identity) };
+    return this.part('several-alphas', basis, async (hooks) => {
+      const started = performance.now();
+      const bundles: BundleOfSeveral[] = [];
+      for (const stage of stages) {
+        bundles.push({
+          target: stage.#audit.target,
+          train: await stage.data('train'),
+          test: await stage.data('test'),
+        });
+      }
+      const settings = { steps, seeds, capacity, pictures: SHOWN };
+      const { result, decoder } = await runSeveralAlphas(bundles, { crypto: this.#crypto, seed }, settings, hooks);
+      await decoder.close();
       return { ...(await photoPart([result], started)), models: new Map() };
     });
   }
@@ -429,18 +525,24 @@ class Stages {
     return rebuilt;
   }
 
-  /** Photos after the head, collected when they are first needed. */
-  private data(which: 'train' | 'test' | 'people'): Promise<AttackData> {
+  /** Photos after the head, collected when they are first needed; 'train' may be composed of 'photos'. */
+  private data(which: 'train' | 'photos' | 'test' | 'people'): Promise<AttackData> {
+    const { collector, canvases, seed, train } = this.#audit;
+    if (which === 'train' && canvases === 0) return this.data('photos');
     const known = this.#data.get(which);
     if (known) return known;
-    const hooks = this.#audit.hooks(
-      `${which === 'people' ? 'photos of people' : `photos to ${which === 'train' ? 'train on' : 'try'}`}`,
+    const hooks = this.#audit.hooks(DATA_NAMES[which]);
+    const photos = which === 'photos' ? train : this.#audit[which];
+    const of = which === 'train' ? canvases : photos.length;
+    const onProgress = (done: number): void => hooks.onProgress?.({ attack: which, done, of });
+    const made =
+      which === 'train'
+        ? collector.compose(photos, canvases, createFitRandom(`${seed} canvases`), onProgress)
+        : collector.collect(photos, onProgress);
+    this.#data.set(
+      which,
+      made.finally(() => hooks.done()),
     );
-    const photos = this.#audit[which];
-    const made = this.#audit.collector
-      .collect(photos, (done) => hooks.onProgress?.({ attack: which, done, of: photos.length }))
-      .finally(() => hooks.done());
-    this.#data.set(which, made);
     return made;
   }
 
@@ -449,74 +551,24 @@ class Stages {
     basis: object,
     make: (hooks: AttackHooks) => Promise<StoredPart>,
   ): Promise<StoredPart> {
-    const { parts, identity, train, test, size, pictureSide, seed } = this.#audit;
-    const own = { bundle: identity, train: ids(train), test: ids(test), size, pictureSide, seed };
+    const { parts, identity, train, test, canvases, ceilingSteps, size, pictureSide, seed } = this.#audit;
+    const sets = { train: ids(train), test: ids(test), canvases };
+    const own = { bundle: identity, ...sets, ceilingSteps, size, pictureSide, seed };
     const hooks = this.#audit.hooks(name);
     try {
-      return await parts.once(name, { ...own, ...basis }, () => make(hooks));
+      return await parts.once(name, { ...own, ...basis }, (checkpoints) => make({ ...hooks, checkpoints }));
     } finally {
       hooks.done();
     }
   }
 }
 
-/** Heading of the grid of whole photos, which several attacks add columns to. */
-const PHOTOS = 'Original, what was sent, and what attackers made of it';
-
 async function photoPart(results: readonly AttackResult[], started: number): Promise<AuditPart> {
-  const pictures: AttackPicture[] = results.flatMap(({ name, pictures: own }) =>
-    own
-      .filter(({ label }) => label !== 'original')
-      .map(({ id, label, image }) => ({
-        id,
-        label: /^rebuilt/.test(label) ? label.replace('rebuilt', name) : label,
-        image,
-      })),
-  );
-  return {
-    attacks: results.map((result) => report(result, started)),
-    groups: [{ title: PHOTOS, pictures: await pagePictures(pictures) }],
-  };
+  return { attacks: results.map((result) => report(result, started)), groups: [await photoGroup(results)] };
 }
 
 function report(result: AttackResult, started: number): ReportedAttack {
   return reportAttack(result, Math.round((performance.now() - started) / 1000));
-}
-
-async function pagePictures(pictures: readonly AttackPicture[]): Promise<PagePicture[]> {
-  const out: PagePicture[] = [];
-  for (const { id, label, image } of pictures) out.push(await pagePicture(id, label, image));
-  return out;
-}
-
-async function pagePicture(id: string, label: string, image: RgbImage): Promise<PagePicture> {
-  const factor = Math.min(1, PAGE_SIDE / Math.max(image.width, image.height));
-  const size = {
-    width: Math.max(1, Math.round(image.width * factor)),
-    height: Math.max(1, Math.round(image.height * factor)),
-  };
-  const small = factor < 1 ? await resizeImage(image, size) : image;
-  return { id, label, ...size, jpeg: Buffer.from(await encodeJpeg(small, JPEG_QUALITY)).toString('base64') };
-}
-
-/** Groups of one title become one; a picture of the same photo and label is shown once. */
-function mergeGroups(groups: readonly PictureGroup[]): PictureGroup[] {
-  const merged = new Map<string, Map<string, PagePicture>>();
-  for (const { title, pictures } of groups) {
-    const own = merged.get(title) ?? new Map<string, PagePicture>();
-    merged.set(title, own);
-    for (const picture of pictures) {
-      const key = `${picture.id}\n${picture.label}`;
-      if (!own.has(key)) own.set(key, picture);
-    }
-  }
-  const shown = new Set(
-    [...(merged.get(PHOTOS)?.values() ?? [])].filter(({ label }) => label === 'original').map(({ id }) => id),
-  );
-  return [...merged].map(([title, pictures]) => ({
-    title,
-    pictures: [...pictures.values()].filter(({ id }) => title !== PHOTOS || shown.has(id)),
-  }));
 }
 
 function ids(photos: readonly AuditPhoto[]): string[] {

@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { expectType, float32, ScrimError, type Session, type Tensor } from 'scrim';
 import { type AttackData, type AttackSample, type AttackTarget, collectAttackData } from 'scrim/audit';
-import { encodeJpeg, listPhotos, readImage, readImageTowards } from 'scrim/node';
+import { createCanvases, encodeJpeg, listPhotos, readImage, readImageTowards } from 'scrim/node';
 import { createFitRandom, type FitRandom } from 'scrim/noise';
 import {
   createDetectionDecoder,
@@ -91,22 +91,24 @@ export async function findPeople(folder: string): Promise<AuditPhoto[]> {
 }
 
 /**
- * Deals photos to attackers and to the trial, the same way for the same seed.
- * @throws ScrimError INVALID_DATA for fewer than ten photos
+ * Deals photos (or other inputs) to attackers and to the trial, the same way for the same seed.
+ * @param what they are, for people
+ * @throws ScrimError INVALID_DATA for fewer than ten
  */
-export function splitPhotos(
-  photos: readonly AuditPhoto[],
+export function splitPhotos<T>(
+  photos: readonly T[],
   tried: number,
   seed: string,
-): { readonly train: AuditPhoto[]; readonly test: AuditPhoto[] } {
+  what = 'photos',
+): { readonly train: T[]; readonly test: T[] } {
   if (photos.length < 10) {
-    throw new ScrimError('INVALID_DATA', `--data holds ${photos.length} photos, expected at least 10`);
+    throw new ScrimError('INVALID_DATA', `--data holds ${photos.length} ${what}, expected at least 10`);
   }
   const random = createFitRandom(`${seed} split`);
   const order = [...photos];
   for (let i = order.length - 1; i > 0; i--) {
     const j = random.integer(i + 1);
-    [order[i], order[j]] = [order[j] as AuditPhoto, order[i] as AuditPhoto];
+    [order[i], order[j]] = [order[j] as T, order[i] as T];
   }
   const count = Math.min(tried, Math.max(2, Math.floor(photos.length / 5)));
   return { test: order.slice(0, count), train: order.slice(count) };
@@ -149,7 +151,7 @@ export async function readLabels(
 }
 
 /** Fields of lines, with quotes as RFC 4180 has them; empty lines are left out. */
-function parseCsv(text: string): string[][] {
+export function parseCsv(text: string): string[][] {
   const rows: string[][] = [];
   for (const line of text.replace(/^\uFEFF/, '').split(/\r?\n/)) {
     if (line.trim() === '') continue;
@@ -167,6 +169,16 @@ function parseCsv(text: string): string[][] {
 export interface SampleCollector {
   /** @throws ScrimError as `readImage` and `collectAttackData` */
   collect(photos: readonly AuditPhoto[], onProgress?: (done: number) => void): Promise<AttackData>;
+  /**
+   * Pictures composed of photos, as fits compose theirs: an attacker with few photos has many pictures that way.
+   * @throws ScrimError as `createCanvases` and `collectAttackData`
+   */
+  compose(
+    photos: readonly AuditPhoto[],
+    count: number,
+    random: FitRandom,
+    onProgress?: (done: number) => void,
+  ): Promise<AttackData>;
   close(): Promise<void>;
 }
 
@@ -191,28 +203,52 @@ export async function createSampleCollector(target: AttackTarget, options: Sampl
   const decoder = createDetectionDecoder(detector);
   const remote: Session = await target.engine.load(target.remote.encode());
   const input = remote.inputs[0]?.name ?? '';
-  const collect = async (photos: readonly AuditPhoto[], onProgress?: (done: number) => void): Promise<AttackData> => {
+  type Picture = Pick<AttackSample, 'id' | 'person' | 'attributes'> & { readonly image: RgbImage };
+  async function* readPhotos(photos: readonly AuditPhoto[]): AsyncGenerator<Picture> {
+    for (const { path, id, person, attributes, change } of photos) {
+      let image: RgbImage;
+      try {
+        image = change ? await changeImage(await readImage(path), change) : await readImageTowards(path, square(size));
+      } catch (error) {
+        if (!(error instanceof ScrimError) || error.code !== 'INVALID_DATA') throw error;
+        options.onUnreadable(path);
+        continue;
+      }
+      yield { id, image, ...(person === undefined ? {} : { person }), ...(attributes ? { attributes } : {}) };
+    }
+  }
+  async function* composePhotos(
+    photos: readonly AuditPhoto[],
+    count: number,
+    random: FitRandom,
+  ): AsyncGenerator<Picture> {
+    const folders = new Map<string, string[]>();
+    for (const { path, id } of photos) {
+      const folder = id.slice(0, id.indexOf('/'));
+      folders.set(folder, [...(folders.get(folder) ?? []), path]);
+    }
+    const canvases = createCanvases({
+      folders: [...folders.values()],
+      count,
+      width: size,
+      height: size,
+      random,
+      onUnreadable: options.onUnreadable,
+    });
+    let i = 0;
+    for await (const image of canvases) yield { id: `canvas ${i++}`, image };
+  }
+  const gather = async (pictures: AsyncIterable<Picture>, onProgress?: (done: number) => void): Promise<AttackData> => {
     const plans = new Map<string, ResizePlan>();
     async function* samples(): AsyncGenerator<AttackSample> {
-      for (const { path, id, person, attributes, change } of photos) {
-        let image: RgbImage;
-        try {
-          image = change
-            ? await changeImage(await readImage(path), change)
-            : await readImageTowards(path, square(size));
-        } catch (error) {
-          if (!(error instanceof ScrimError) || error.code !== 'INVALID_DATA') throw error;
-          options.onUnreadable(path);
-          continue;
-        }
+      for await (const { image, id, ...labels } of pictures) {
         const plan = planResize(image, { kind: 'stretch', width: size, height: size }, detector.multiple);
         plans.set(id, plan);
         yield {
           id,
           input: converter.convert(image, { resized: plan.resized, canvas: plan.canvas }),
           picture: image,
-          ...(person === undefined ? {} : { person }),
-          ...(attributes === undefined ? {} : { attributes }),
+          ...labels,
         };
       }
     }
@@ -247,7 +283,14 @@ export async function createSampleCollector(target: AttackTarget, options: Sampl
     }
     return { ...data, records };
   };
-  return { collect, close: () => remote.close() };
+  return {
+    collect: (photos, onProgress) => gather(readPhotos(photos), onProgress),
+    compose: async (photos, count, random, onProgress) => ({
+      ...(await gather(composePhotos(photos, count, random), onProgress)),
+      sources: photos.length,
+    }),
+    close: () => remote.close(),
+  };
 }
 
 function square(size: number): { width: number; height: number } {

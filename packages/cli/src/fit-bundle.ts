@@ -75,6 +75,10 @@ const RECONSTRUCTION_CANVASES = 64;
 const RECONSTRUCTION_PATCH = 8;
 /** Where the reconstruction lies in a bundle. */
 export const RECONSTRUCTION_PATH = 'audit/reconstruction.safetensors';
+/** Where the log of the fit lies in a bundle: a line for every hundredth of the steps. */
+const LOG_PATH = 'fit/log.csv';
+const LOG_HEADINGS = 'phase,step,task,nats';
+const LOG_LINES = 100;
 
 /** Splits the model, composes canvases and caches what the fit needs. */
 export async function prepareFit(context: CommandContext, engine: Engine, plan: FitPlan): Promise<PreparedFit> {
@@ -162,6 +166,8 @@ export interface AlphaFit {
   readonly learningRate: number;
   readonly noiseOnly: boolean;
   readonly resume?: DiagonalFitCheckpoint;
+  /** Lines of the log so far, where the fit goes on; more are added here. Default: none. */
+  readonly log?: string[];
   readonly onCheckpoint?: (checkpoint: DiagonalFitCheckpoint) => Promise<void>;
   /** The command that can be run again, for the manifest. */
   readonly command?: string;
@@ -172,6 +178,8 @@ export interface BottleneckAlphaFit {
   readonly settings: BottleneckFitSettings;
   readonly noiseOnly: boolean;
   readonly resume?: BottleneckCheckpoint;
+  /** Lines of the log so far, where the fit goes on; more are added here. Default: none. */
+  readonly log?: string[];
   readonly onCheckpoint?: (checkpoint: BottleneckCheckpoint) => Promise<void>;
   readonly command?: string;
 }
@@ -185,14 +193,17 @@ export async function fitAlpha(
   options: AlphaFit,
 ): Promise<{ readonly files: Map<string, Uint8Array>; readonly fit: DiagonalFit }> {
   const { plan, engine, tail, cache } = prepared;
-  const { granularity, batchSize, alpha, steps, learningRate } = options;
+  const { granularity, batchSize, alpha, steps, learningRate, log = [] } = options;
   const fitter = await createDiagonalFitter({ engine, tail, task: plan.task, cache, granularity, batchSize });
   const progress = context.progress(`fit alpha ${alpha}`, steps);
   const fit = await fitter
     .fit({ alpha, steps, learningRate }, createFitRandom(`${plan.seed}/fit`), {
       signal: context.signal,
       now: () => performance.now(),
-      onProgress: ({ step, task, nats }) => progress.update(step, describeStep(task, nats)),
+      onProgress: ({ step, task, nats }) => {
+        progress.update(step, describeStep(task, nats));
+        if (isLogged(step, steps)) log.push(logLine('fit', step, task, nats));
+      },
       ...(options.resume ? { resume: options.resume } : {}),
       ...(options.onCheckpoint ? { onCheckpoint: options.onCheckpoint, checkpointEvery: CHECKPOINT_EVERY } : {}),
     })
@@ -200,6 +211,7 @@ export async function fitAlpha(
   await fitter.close();
   const files = await packBundle(prepared, {
     ...options,
+    log,
     context,
     fit,
     examples: cache.activations.slice(0, prepared.pictures.length),
@@ -215,6 +227,7 @@ export async function fitBottleneckAlpha(
   options: BottleneckAlphaFit,
 ): Promise<{ readonly files: Map<string, Uint8Array>; readonly fit: BottleneckFit }> {
   const { plan, engine, tail, cache, adversaryPictures } = prepared;
+  const { log = [] } = options;
   const settings = completeBottleneckSettings(options.settings);
   const { alpha, pushSteps, recoverSteps, batchSize, learningRate } = settings;
   const progress = context.progress(`fit alpha ${alpha}`, pushSteps + recoverSteps);
@@ -230,7 +243,10 @@ export async function fitBottleneckAlpha(
     hooks: {
       signal: context.signal,
       now: () => performance.now(),
-      onProgress: ({ phase, step, task, nats }) => progress.update(step, `${phase}  ${describeStep(task, nats)}`),
+      onProgress: ({ phase, step, task, nats }) => {
+        progress.update(step, `${phase}  ${describeStep(task, nats)}`);
+        if (isLogged(step, pushSteps + recoverSteps)) log.push(logLine(phase, step, task, nats));
+      },
       ...(options.resume ? { resume: options.resume } : {}),
       ...(options.onCheckpoint ? { onCheckpoint: options.onCheckpoint, checkpointEvery: CHECKPOINT_EVERY } : {}),
     },
@@ -238,6 +254,7 @@ export async function fitBottleneckAlpha(
   const bottleneck = { parts: fit, beta: bottleneckWeight(alpha), adversary: settings.adversary };
   const files = await packBundle(prepared, {
     ...options,
+    log,
     context,
     alpha,
     steps: pushSteps + recoverSteps,
@@ -251,6 +268,14 @@ export async function fitBottleneckAlpha(
   return { files, fit };
 }
 
+function isLogged(step: number, steps: number): boolean {
+  return step === 1 || step === steps || step % Math.ceil(steps / LOG_LINES) === 0;
+}
+
+function logLine(phase: string, step: number, task: number, nats: number): string {
+  return [phase, step, task.toPrecision(5), nats.toFixed(1)].join(',');
+}
+
 function describeStep(task: number, nats: number): string {
   return `task ${task.toFixed(3)}  ${Math.round(nats).toLocaleString('en')} nats`;
 }
@@ -262,6 +287,7 @@ interface Packing {
   readonly batchSize: number;
   readonly learningRate: number;
   readonly noiseOnly: boolean;
+  readonly log: readonly string[];
   readonly command?: string;
   readonly fit: {
     readonly parameters: DiagonalParameters;
@@ -277,12 +303,12 @@ interface Packing {
 
 async function packBundle(
   { plan, head, tail, cache, photoCount, pictures }: PreparedFit,
-  { context, alpha, fit, bottleneck, noiseOnly, command, examples, positions, ...run }: Packing,
+  { context, alpha, fit, bottleneck, noiseOnly, log, command, examples, positions, ...run }: Packing,
 ): Promise<Map<string, Uint8Array>> {
   const { model, cut, task } = plan;
   const { parameters } = fit;
   const cutType = tail.declaredType(cut);
-  const extras = new Map<string, Uint8Array>();
+  const extras = new Map([[LOG_PATH, new TextEncoder().encode(`${[LOG_HEADINGS, ...log].join('\n')}\n`)]]);
   const shape = [parameters.shape[0] ?? 0, ...positions];
   const reconstruction = await fitReconstruction(parameters, alpha, shape, examples, pictures);
   if (reconstruction) extras.set(RECONSTRUCTION_PATH, reconstruction);

@@ -245,9 +245,20 @@ function buildProgram(context: CommandContext): Command {
   program
     .command('audit <bundles...>')
     .description('what attackers get from releases of bundles: trained, tried and reported as a page and JSON')
-    .requiredOption('--data <dir...>', 'folders of photos: most to train attackers on, the rest to try them on')
+    .requiredOption(
+      '--data <path...>',
+      'folders of photos (for other models files or folders of .npy, .csv or .wav inputs): most to train attackers on, ' +
+        'the rest to try them on',
+    )
+    .option(
+      '--try <path...>',
+      'photos or inputs to try attackers on, none of them in --data; then all of --data is for training',
+    )
     .option('--people <dir>', 'a folder of photos for each person, none of them in --data: can they be recognised?')
-    .option('--labels <file>', 'CSV with a line file,<attribute>,… and one for each photo: can attributes be told?')
+    .option(
+      '--labels <file>',
+      'CSV with a line file,<attribute>,… and one for each photo (or input, as FILE#ROW): can attributes be told?',
+    )
     .option(
       '--attacks <list>',
       "attacks to run, separated by commas; default: all that the data allows; 'none' with --ship-decoder",
@@ -259,11 +270,32 @@ function buildProgram(context: CommandContext): Command {
         .argParser(positiveInteger('--steps')),
     )
     .addOption(
+      new Option(
+        '--ceiling-steps <n>',
+        'training steps of the same attacker without noise, which learns sooner; default: as --steps',
+      ).argParser(positiveInteger('--ceiling-steps')),
+    )
+    .addOption(
       new Option('--tried <n>', 'most photos of --data to try attackers on')
         .default(100)
         .argParser(positiveInteger('--tried')),
     )
-    .option('--capacity <factor>', "multiplies the widths of attackers' decoders", Number, 1)
+    .addOption(
+      new Option('--capacity <factor>', "multiplies the widths of attackers' decoders")
+        .default(1)
+        .argParser(positiveNumber('--capacity')),
+    )
+    .addOption(
+      new Option('--seeds <n>', 'decoders to train for each attack by decoders, for the spread between them')
+        .default(1)
+        .argParser(positiveInteger('--seeds')),
+    )
+    .addOption(
+      new Option(
+        '--canvases <n>',
+        'train decoders on so many pictures composed of the photos of --data, as fits compose theirs; default: on the photos',
+      ).argParser(positiveInteger('--canvases')),
+    )
     .addOption(
       new Option('--picture-side <pixels>', 'longest side of what attackers rebuild')
         .default(256)
@@ -296,7 +328,10 @@ function buildProgram(context: CommandContext): Command {
     .command('certify <bundle>')
     .description('what releases tell at most, whatever an attacker does: information, odds, least reconstruction error')
     .addOption(model())
-    .requiredOption('--data <dir>', 'photos (.npy inputs for a model that takes none) like those to protect')
+    .requiredOption(
+      '--data <dir>',
+      'photos (.npy, .csv or .wav inputs for a model that takes none) like those to protect',
+    )
     .addOption(
       new Option('--releases <n>', 'fresh releases of one input that an attacker may have')
         .default(1)
@@ -454,6 +489,16 @@ function positiveInteger(flag: string): (text: string) => number {
     const value = Number(text);
     if (!Number.isSafeInteger(value) || value < 1) {
       throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected an integer of at least 1`);
+    }
+    return value;
+  };
+}
+
+function positiveNumber(flag: string): (text: string) => number {
+  return (text) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    if (!(value > 0 && Number.isFinite(value))) {
+      throw new ScrimError('INVALID_ARGUMENT', `${flag} is '${text}', expected a number above 0`);
     }
     return value;
   };

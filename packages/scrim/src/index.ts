@@ -7,6 +7,7 @@ export {
   type BundleContent,
   type BundleReader,
   encodeBundle,
+  HEAD_PATH,
   loadBundle,
   MANIFEST_PATH,
   type ManifestInput,

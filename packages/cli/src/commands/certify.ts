@@ -1,12 +1,12 @@
 /** `scrim certify`: what releases of a bundle tell at most, whatever an attacker does, with the assumptions of each bound. */
-import { readdir, readFile } from 'node:fs/promises';
-import { basename, extname, join, resolve } from 'node:path';
-import { type Bundle, ScrimError, type Tensor } from 'scrim';
+import { basename, resolve } from 'node:path';
+import { type Bundle, HEAD_PATH, ScrimError, type Tensor } from 'scrim';
 import { type Certificate, type CertifiedFigure, certifyBundle, type InputRegion, type InputUnit } from 'scrim/certify';
 import { createInputReader, createNodeEngine, listPhotos } from 'scrim/node';
 import { createFitRandom } from 'scrim/noise';
+import { Graph } from 'scrim/onnx';
 import type { CommandContext } from '../context.js';
-import { decodeNpy } from '../npy.js';
+import { type InputShape, listInputFiles, readInputs } from '../input-files.js';
 import { openServable } from '../remote-bundle.js';
 import { formatTable } from '../table.js';
 
@@ -65,51 +65,55 @@ interface CertifyData {
   readonly unit?: InputUnit;
 }
 
-/** Photos for a detector, .npy files for any other model, in an order drawn from the seed. */
+/** Photos for a detector, rows of .npy, .csv or .wav files for any other model, in an order drawn from the seed. */
 async function openData(bundle: Bundle, flags: CertifyFlags, context: CommandContext): Promise<CertifyData> {
   const detector = bundle.manifest.model.detector;
-  const files = detector ? await listPhotos(flags.data) : await listArrays(flags.data);
-  const what = detector ? 'photos' : 'arrays';
-  const count = Math.min(flags.inputs, files.length);
-  if (count === 0)
-    throw new ScrimError('NOT_FOUND', `there are no ${detector ? what : '.npy files'} in '${flags.data}'`);
   const random = createFitRandom(`${flags.seed}/order`);
-  const order = shuffle(files, (bound) => random.integer(bound));
-  const reader = detector && createInputReader(detector, { kind: 'stretch', width: flags.size, height: flags.size });
+  const integer = (bound: number): number => random.integer(bound);
+  if (!detector) {
+    const rows: Tensor[] = [];
+    const input = await inputOf(bundle);
+    for await (const { tensor } of readInputs(await listInputFiles([flags.data]), input)) rows.push(tensor);
+    const count = Math.min(flags.inputs, rows.length);
+    async function* tensors(): AsyncGenerator<Tensor> {
+      yield* shuffle(rows, integer).slice(0, count);
+    }
+    return { inputs: tensors(), count, what: 'inputs' };
+  }
+  const files = await listPhotos(flags.data);
+  const count = Math.min(flags.inputs, files.length);
+  if (count === 0) throw new ScrimError('NOT_FOUND', `there are no photos in '${flags.data}'`);
+  const order = shuffle(files, integer);
+  const reader = createInputReader(detector, { kind: 'stretch', width: flags.size, height: flags.size });
   async function* inputs(): AsyncGenerator<Tensor> {
     let left = count;
     for (const file of order) {
       if (left === 0) return;
-      const input = await (reader
-        ? reader.read(file).then(({ tensor }) => tensor)
-        : readFile(file).then(decodeNpy)
-      ).catch((error: unknown) => {
+      const read = await reader.read(file).catch((error: unknown) => {
         if (!(error instanceof ScrimError)) throw error;
         context.remark(`skipped '${file}': ${error.message}`);
         return undefined;
       });
-      if (!input) continue;
+      if (!read) continue;
       left--;
-      yield input;
+      yield read.tensor;
     }
+    if (left === 0) return;
     throw new ScrimError(
       'INVALID_DATA',
       `only ${count - left} of ${count} inputs could be read; ask for fewer --inputs`,
     );
   }
-  if (!detector) return { inputs: inputs(), count, what };
   const unit = { name: 'levels of 255', perInput: 1 / detector.preprocessing.scale, peak: 255 };
-  return { inputs: inputs(), count, what, unit };
+  return { inputs: inputs(), count, what: 'photos', unit };
 }
 
-async function listArrays(folder: string): Promise<string[]> {
-  const names = await readdir(folder).catch((error: unknown) => {
-    throw ScrimError.from(error, 'NOT_FOUND', `'${folder}' can't be listed`);
-  });
-  return names
-    .filter((name) => extname(name).toLowerCase() === '.npy')
-    .sort()
-    .map((name) => join(folder, name));
+/** The input that the bundle's head declares. */
+async function inputOf(bundle: Bundle): Promise<InputShape> {
+  const name = bundle.manifest.model.input;
+  const shape = Graph.decode(await bundle.read(HEAD_PATH)).declaredType(name)?.shape;
+  if (!shape) throw new ScrimError('INVALID_BUNDLE', `the head of the bundle declares no shape of '${name}'`);
+  return { name, shape };
 }
 
 /** Fisher and Yates. */

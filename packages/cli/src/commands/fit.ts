@@ -77,12 +77,13 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
     size: String(options.size),
     canvases: String(canvases),
     seed: options.seed,
+    photos: foldersOf(options).join(' '),
   };
   const format = transform === 'bottleneck' ? 'scrim-bottleneck-checkpoint' : 'scrim-fit-checkpoint';
   // Read before the canvases are made: one that does not fit is told at once.
-  const resume = await readCheckpoint(context, checkpointFile, format, origin);
+  const { resume, log } = await readCheckpoint(context, checkpointFile, format, origin);
   const keep: KeepCheckpoint = (step, groups, state) =>
-    keepCheckpoint(context, checkpointFile, { format, origin }, step, groups, state);
+    keepCheckpoint(context, checkpointFile, { format, origin }, step, groups, { ...state, log });
   const prepared = await prepareFit(context, engine, {
     model,
     cut,
@@ -94,7 +95,7 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
     seed: options.seed,
     ...((options.adversary ?? 0) > 0 ? { adversaryPictures: ADVERSARY_PICTURE } : {}),
   });
-  const run = { context, options, prepared, keep, resume };
+  const run = { context, options, prepared, keep, resume, log };
   const {
     files,
     fit: fitted,
@@ -141,6 +142,8 @@ interface Run {
   readonly keep: KeepCheckpoint;
   /** The checkpoint of the transform's own fitter, which checks its arrays and settings. */
   readonly resume: object | undefined;
+  /** Lines of the fit's log so far; the fit adds its own. */
+  readonly log: string[];
 }
 
 /** Keeps step `step` of a fit: its arrays by group, and what else its state is made of. */
@@ -158,7 +161,7 @@ interface Fitted {
 }
 
 async function diagonal(
-  { context, options, prepared, keep, resume }: Run,
+  { context, options, prepared, keep, resume, log }: Run,
   transform: 'diagonal-per-channel' | 'diagonal-per-element',
 ): Promise<Fitted> {
   const steps = options.steps ?? DIAGONAL.steps;
@@ -169,7 +172,8 @@ async function diagonal(
     batchSize: options.batch ?? DIAGONAL.batch,
     learningRate: options.learningRate ?? DIAGONAL.learningRate,
     noiseOnly: options.noiseOnly ?? false,
-    command: commandLine(options),
+    command: `${commandLine(options)}${flagsOfBundle(options)}`,
+    log,
     onCheckpoint: async (checkpoint) => {
       const { arrays, ...state } = checkpoint;
       await keep(checkpoint.step, { arrays }, state);
@@ -181,7 +185,7 @@ async function diagonal(
   return { files, fit: { ...fitted, released: `${suppressed} features suppressed` }, details: { steps, suppressed } };
 }
 
-async function bottleneck({ context, options, prepared, keep, resume }: Run): Promise<Fitted> {
+async function bottleneck({ context, options, prepared, keep, resume, log }: Run): Promise<Fitted> {
   const steps = options.steps ?? DEFAULTS.bottleneck.steps;
   const pushSteps = Math.max(1, Math.round(steps * PUSH_SHARE));
   const settings = completeBottleneckSettings({
@@ -197,7 +201,8 @@ async function bottleneck({ context, options, prepared, keep, resume }: Run): Pr
   const { files, fit: fitted } = await fitBottleneckAlpha(context, prepared, {
     settings,
     noiseOnly: options.noiseOnly ?? false,
-    command: commandLine(options),
+    command: `${commandLine(options)}${flagsOfBundle(options)}`,
+    log,
     onCheckpoint: async ({ trainer, start, ...state }) => {
       const { step, ...moments } = trainer;
       const done = step + (state.phase === 'push' ? 0 : pushSteps);
@@ -223,14 +228,22 @@ function parseTask(text: string): FitTask {
   );
 }
 
+/** What is fitted on, by name. */
+function foldersOf({ photos, data }: FitOptions): string[] {
+  return (photos ?? data ?? []).map((path) => basename(resolve(path)));
+}
+
+/** What changes neither data nor settings of a fit: it may go on with other ones. */
+function flagsOfBundle({ provider, noiseOnly }: FitOptions): string {
+  return `${provider === 'cpu' ? '' : ` --provider ${provider}`}${noiseOnly ? ' --noise-only' : ''}`;
+}
+
 /** The command to run again, with folders by name: a manifest carries no path of the machine that made it. */
 function commandLine(options: FitOptions): string {
-  const name = (path: string): string => basename(resolve(path));
-  const model = options.model === 'faceboxes' ? options.model : name(options.model);
+  const model = options.model === 'faceboxes' ? options.model : basename(resolve(options.model));
   const defaults = DEFAULTS[options.transform];
-  const given = options.data
-    ? `--cut ${options.cut} --task ${options.task} --data ${options.data.map(name).join(' ')}`
-    : `--photos ${(options.photos ?? []).map(name).join(' ')}`;
+  const folders = foldersOf(options).join(' ');
+  const given = options.data ? `--cut ${options.cut} --task ${options.task} --data ${folders}` : `--photos ${folders}`;
   const shape =
     options.transform === 'bottleneck'
       ? `--encoder ${options.encoder ?? 'deep'} --channels ${options.channels ?? 8} ` +
@@ -283,8 +296,8 @@ async function readCheckpoint(
   path: string,
   format: string,
   origin: CheckpointHeader['origin'],
-): Promise<object | undefined> {
-  if (!existsSync(path)) return undefined;
+): Promise<{ readonly resume?: object; readonly log: string[] }> {
+  if (!existsSync(path)) return { log: [] };
   const { tensors, metadata } = decodeSafetensors(await readFile(path));
   const remedy = 'remove it or name another --checkpoint';
   if (metadata.format !== format || metadata.state === undefined) {
@@ -299,14 +312,16 @@ async function readCheckpoint(
       );
     }
   }
-  const state = JSON.parse(metadata.state) as Record<string, Record<string, unknown>>;
+  const { log = [], ...state } = JSON.parse(metadata.state) as Record<string, Record<string, unknown>> & {
+    log?: string[];
+  };
   for (const [key, value] of tensors) {
     const slash = key.indexOf('/');
     const group = key.slice(0, slash);
     state[group] = { ...state[group], [key.slice(slash + 1)]: value.data };
   }
   context.remark(`going on from '${path}'`);
-  return state;
+  return { resume: state, log };
 }
 
 /** Minutes of fitting are not spent on a bundle that can't be put where it was asked for. */

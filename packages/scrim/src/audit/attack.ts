@@ -12,6 +12,8 @@ import type { Engine, Session } from '../engine/engine.js';
 import { assertArgument, ScrimError } from '../errors.js';
 import type { Box, Interval } from '../metrics/index.js';
 import type { DiagonalParameters } from '../noise/diagonal.js';
+import type { FitRandomState } from '../noise/fit/fit-random.js';
+import type { TrainerState } from '../noise/fit/network-trainer.js';
 import { Graph } from '../onnx/index.js';
 import { expectType, float32, type Tensor } from '../tensor.js';
 import type { RgbImage } from '../vision/index.js';
@@ -90,6 +92,8 @@ export interface AttackData {
   /** Size of the pictures that attackers rebuild. */
   readonly picture: { readonly width: number; readonly height: number };
   readonly records: readonly AttackRecord[];
+  /** Photos that the records were composed of, where they are fewer; it is photos that make an attacker's data enough. */
+  readonly sources?: number;
 }
 
 /** One thing that was measured of an attack, over photos and seeds. */
@@ -181,6 +185,26 @@ export interface AttackHooks {
   }) => void;
   /** Stops the attack, which throws CANCELLED. */
   readonly signal?: AbortSignal;
+  /** Where decoders under training are kept, so that an interrupted attack goes on where it stopped. */
+  readonly checkpoints?: TrainingCheckpoints;
+}
+
+/** Everything an attacker's training needs to go on and get the same result. */
+export interface TrainingCheckpoint {
+  readonly trainer: TrainerState;
+  /** Of batches and noise, before the next step's. */
+  readonly random: FitRandomState;
+  /** Curves so far. */
+  readonly trained: readonly AttackPoint[];
+  readonly heldOut: readonly AttackPoint[];
+  /** Training loss since the last point of its curve. */
+  readonly recent: { readonly sum: number; readonly count: number };
+}
+
+/** Keeps trainings by name. The caller answers for data and settings being the same when one is loaded. */
+export interface TrainingCheckpoints {
+  load(name: string): Promise<TrainingCheckpoint | undefined>;
+  save(name: string, checkpoint: TrainingCheckpoint): Promise<void>;
 }
 
 /**

@@ -239,7 +239,7 @@ export const DECODER_SWEEP: readonly DecoderVariant[] = [
  */
 export async function runDecoderSweep(
   input: PictureAttackInput,
-  attack: DecoderAttack,
+  attack: Pick<DecoderAttack, 'ceiling'>,
   settings: DecoderAttackSettings = {},
   variants: readonly DecoderVariant[] = DECODER_SWEEP,
   hooks: AttackHooks = {},

@@ -5,7 +5,7 @@ import type { Engine } from '../engine/engine.js';
 import { createNodeCrypto, createNodeEngine } from '../node/index.js';
 import type { FitRandom } from '../noise/fit/fit-random.js';
 import { float32 } from '../tensor.js';
-import { type AttackData, type AttackTarget, collectAttackData } from './attack.js';
+import { type AttackData, type AttackTarget, collectAttackData, type TrainingCheckpoint } from './attack.js';
 import { type ReleaseMechanism, releaseMechanism } from './attack-releases.js';
 import { type DecoderSettings, trainDecoder } from './decoder.js';
 import { type DecoderAttack, runDecoderAttack, runDecoderSweep } from './decoder-attack.js';
@@ -111,6 +111,35 @@ describe('decoder attack', () => {
     expect(first).toEqual(second);
     const signal = AbortSignal.abort();
     await expect(trainDecoder(against, train, settings, 'x', { signal })).rejects.toThrowError(/interrupted after 0/);
+  });
+
+  it('goes on from where it was interrupted, bit for bit', async () => {
+    const settings = { ...SMALL, steps: 12, checkpoints: 3 };
+    const mechanism = releaseMechanism(target, train.shape, crypto);
+    const against = { engine, remote: target.remote, mechanism };
+    const whole = await trainDecoder(against, train, settings, 'y');
+    const kept = new Map<string, TrainingCheckpoint>();
+    const checkpoints = {
+      load: async (name: string) => kept.get(name),
+      save: async (name: string, checkpoint: TrainingCheckpoint) => {
+        kept.set(name, checkpoint);
+      },
+    };
+    const stop = new AbortController();
+    const onProgress = ({ done }: { done: number }) => {
+      if (done === 6) stop.abort();
+    };
+    const first = trainDecoder(against, train, settings, 'y', { checkpoints, signal: stop.signal, onProgress });
+    await expect(first).rejects.toThrowError(/interrupted after 7 of 12/);
+    const steps: number[] = [];
+    const second = await trainDecoder(against, train, settings, 'y', {
+      checkpoints,
+      onProgress: ({ done }) => steps.push(done),
+    });
+    expect(steps[0]).toBe(8);
+    expect(second.curves).toEqual(whole.curves);
+    expect(second.encode()).toEqual(whole.encode());
+    await Promise.all([whole.close(), second.close()]);
   });
 
   it('exports one model that runs by itself and rebuilds what the decoder rebuilds', async () => {

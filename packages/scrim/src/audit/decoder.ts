@@ -18,6 +18,7 @@ import {
   type AttackCurve,
   type AttackData,
   type AttackHooks,
+  type AttackPoint,
   type AttackRecord,
   imageToPlanes,
   selectRecords,
@@ -69,7 +70,7 @@ export interface DecoderSettings extends DecoderSize {
   readonly checkpoints?: number;
   /** A run of fewer steps is not trusted. Default 5,000. */
   readonly minSteps?: number;
-  /** A run on fewer samples is not trusted. Default 2,000. */
+  /** A run on fewer samples, or on samples composed of fewer photos, is not trusted. Default 2,000. */
   readonly minSamples?: number;
 }
 
@@ -161,7 +162,7 @@ export function completeDecoderSettings(settings: DecoderSettings, samples: numb
 /**
  * Trains a decoder on clean activations and pictures, with noise of its own.
  * @param data no sample of which the attack will be tried on
- * @param seed of weights, batches and training noise
+ * @param seed of weights, batches and training noise; the name of its checkpoint, where the hooks keep some
  * @throws ScrimError DIVERGED, CANCELLED, INVALID_ARGUMENT; UNSUPPORTED where an operator has no gradient or kernel
  */
 export async function trainDecoder(
@@ -210,8 +211,9 @@ export async function trainDecoder(
     addDecoder(whole, plan, weights, normalization, 'N');
     return whole;
   };
-  const trainCurve: { x: number; y: number }[] = [];
-  const heldOutCurve: { x: number; y: number }[] = [];
+  const resume = await hooks.checkpoints?.load(seed);
+  const trainCurve: AttackPoint[] = [...(resume?.trained ?? [])];
+  const heldOutCurve: AttackPoint[] = [...(resume?.heldOut ?? [])];
   let weights: DecoderWeights = initial;
   try {
     const check = async (step: number): Promise<void> => {
@@ -226,31 +228,50 @@ export async function trainDecoder(
         await rebuilder.close();
       }
     };
-    await check(0);
+    if (resume) {
+      trainer.restore(resume.trainer);
+      random.restore(resume.random);
+      weights = averages(trainer);
+    } else await check(0);
     const every = Math.max(1, Math.floor(steps / complete.checkpoints));
-    let recent = 0;
+    let { sum: recent, count: counted } = resume?.recent ?? { sum: 0, count: 0 };
     const nextBatch = (step: number): Record<string, Tensor> => {
       const indices = Array.from({ length: batchSize }, () => random.integer(training.records.length));
       const counts = indices.map(() => releases[random.integer(releases.length)] as number);
       return fill(indices, counts, factorAt(step));
     };
-    let batch = nextBatch(0);
-    for (let step = 0; step < steps; step++) {
-      if (hooks.signal?.aborted) {
-        throw new ScrimError('CANCELLED', `the decoder's training was interrupted after ${step} of ${steps} steps`);
-      }
+    const from = resume?.trainer.step ?? 0;
+    const interrupted = (taken: number): ScrimError =>
+      new ScrimError('CANCELLED', `the decoder's training was interrupted after ${taken} of ${steps} steps`);
+    let batch = nextBatch(from);
+    for (let step = from; step < steps; step++) {
+      // One more step is taken after an interruption, so that there is a state to keep.
+      const stop = hooks.signal?.aborted ?? false;
+      if (stop && step === from) throw interrupted(step);
       const isCheckpoint = (step + 1) % every === 0 || step + 1 === steps;
-      const running = trainer.step(batch, isCheckpoint);
+      const running = trainer.step(batch, isCheckpoint || stop);
+      const before = random.state();
       // The next batch is assembled while the engine works; an engine in a thread of its own makes both at once.
       batch = nextBatch(step + 1);
       const taken = await running;
       recent += taken.loss;
+      counted++;
       hooks.onProgress?.({ attack: 'decoder', done: step + 1, of: steps, loss: taken.loss });
       if (isCheckpoint) {
-        trainCurve.push({ x: step + 1, y: recent / ((step % every) + 1) });
-        recent = 0;
+        trainCurve.push({ x: step + 1, y: recent / counted });
+        [recent, counted] = [0, 0];
         await check(step + 1);
       }
+      if (isCheckpoint || stop) {
+        await hooks.checkpoints?.save(seed, {
+          trainer: trainer.state(),
+          random: before,
+          trained: [...trainCurve],
+          heldOut: [...heldOutCurve],
+          recent: { sum: recent, count: counted },
+        });
+      }
+      if (stop && step + 1 < steps) throw interrupted(step + 1);
     }
   } finally {
     await trainer.close();
@@ -261,7 +282,11 @@ export async function trainDecoder(
     plan,
     settings: complete,
     trainedOn: training.records.length,
-    ...judgeTraining(complete, training.records.length, heldOutCurve),
+    ...judgeTraining(
+      complete,
+      Math.min(training.records.length, data.sources ?? Number.POSITIVE_INFINITY),
+      heldOutCurve,
+    ),
     curves: [
       { name: 'training loss', xLabel: 'step', yLabel: complete.loss, points: trainCurve },
       { name: 'loss on held-out photos', xLabel: 'step', yLabel: complete.loss, points: heldOutCurve },
@@ -476,7 +501,7 @@ function judgeTraining(
   if (settings.steps < settings.minSteps) {
     return distrust(`${settings.steps} steps, below ${settings.minSteps}`);
   }
-  if (samples < settings.minSamples) return distrust(`trained on ${samples} samples, below ${settings.minSamples}`);
+  if (samples < settings.minSamples) return distrust(`trained on ${samples} photos, below ${settings.minSamples}`);
   if (!(fall > 0)) return distrust('the loss on held-out photos never fell');
   if (before - last > STILL_FALLING * fall) {
     const share = Math.round((100 * (before - last)) / fall);
@@ -493,6 +518,6 @@ function judgeTraining(
   }
   return {
     trusted: true,
-    trustedReason: `${settings.steps} steps on ${samples} samples; the loss on held-out photos had stopped falling`,
+    trustedReason: `${settings.steps} steps on ${samples} photos; the loss on held-out photos had stopped falling`,
   };
 }

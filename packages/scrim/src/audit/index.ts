@@ -20,6 +20,8 @@ export {
   planesToImage,
   resizePicture,
   selectRecords,
+  type TrainingCheckpoint,
+  type TrainingCheckpoints,
 } from './attack.js';
 export {
   createReleaseSource,

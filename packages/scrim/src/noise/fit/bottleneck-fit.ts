@@ -231,7 +231,17 @@ export async function fitBottleneck(options: BottleneckFitOptions): Promise<Bott
   let finalTask = resume?.task ?? 0;
   for (const phase of ['push', 'recover'] as const) {
     if (resume?.phase === 'recover' && phase === 'push') continue;
-    const loop = await preparePhase(phase, { engine, tail, task, cache, architecture, settings, weights, pictures });
+    const loop = await preparePhase(phase, {
+      engine,
+      tail,
+      task,
+      cache,
+      architecture,
+      settings,
+      weights,
+      pictures,
+      seed,
+    });
     try {
       const from = resume?.phase === phase ? resume : undefined;
       if (from) loop.trainer.restore(from.trainer);
@@ -401,6 +411,7 @@ interface PhaseContext {
   readonly settings: Required<BottleneckFitSettings>;
   readonly weights: ReadonlyMap<string, Tensor<'float32'>>;
   readonly pictures: BottleneckFitOptions['pictures'];
+  readonly seed: string;
 }
 
 interface Phase {
@@ -411,7 +422,7 @@ interface Phase {
 }
 
 async function preparePhase(phase: 'push' | 'recover', context: PhaseContext): Promise<Phase> {
-  const { engine, tail, task, cache, architecture, settings, weights, pictures } = context;
+  const { engine, tail, task, cache, architecture, settings, weights, pictures, seed } = context;
   const { batchSize, learningRate, tailLearningRate, pushSteps, recoverSteps, adversary } = settings;
   const graph = tail.clone();
   const [cut, ...more] = graph.inputNames;
@@ -453,7 +464,7 @@ async function preparePhase(phase: 'push' | 'recover', context: PhaseContext): P
     ]);
     loss = graph.add('Add', ['fit_task', information]);
     if (adversary > 0 && pictures) {
-      const opponent = addPictureDecoder(graph, h, released, pictures, createFitRandom('adversary'));
+      const opponent = addPictureDecoder(graph, h, released, pictures, createFitRandom(`${seed}/adversary`));
       graph.addInput('fit_adversary', 'float32', []);
       loss = graph.add('Add', [loss, graph.add('Mul', [opponent.gain, 'fit_adversary'])]);
       trained.push(...opponent.weights.map((name) => ({ name, loss: opponent.loss })));
