@@ -117,7 +117,9 @@ async function openAttackers(bundle) {
       const { shape, data } = (await session.run({ [input]: values }))[output];
       return planesToImage(data, shape[3], shape[2]);
     };
-    add('shipped decoder', told === undefined ? '' : `; ${told}`, rebuild, () => session.close());
+    add('shipped decoder', told === undefined ? '' : `; ${told}: an attacker gets at least this much`, rebuild, () =>
+      session.close(),
+    );
   }
   return found;
 }

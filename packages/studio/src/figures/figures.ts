@@ -41,9 +41,10 @@ export function tradeOffs(): TradeOff[] {
     ATTACKERS.find(({ noisy }) => all.some((bundle) => measured(bundle, noisy)));
   return settings.value.map((id) => {
     if (id === 'clean') {
-      // Without noise the page shows the attacker of the first bundle.
+      // Without noise the page shows the attacker of the first bundle. Who gets no noise may add what it was trained with.
       const accuracy = all.flatMap((bundle) => measured(bundle, ACCURACY_CLEAN) ?? [])[0];
-      return { id, accuracy, attacker: measured(all[0], attacker?.clean), proven: [] };
+      const without = [measured(all[0], attacker?.clean), measured(all[0], attacker?.noisy)];
+      return { id, accuracy, attacker: highest(without), proven: [] };
     }
     const bundle = inspections.value.get(id);
     return {
@@ -53,6 +54,10 @@ export function tradeOffs(): TradeOff[] {
       proven: bundle?.figures.filter((figure): figure is Proven => figure.kind === 'proven') ?? [],
     };
   });
+}
+
+function highest(figures: readonly (Measured | undefined)[]): Measured | undefined {
+  return figures.flatMap((figure) => figure ?? []).sort((a, b) => b.value - a.value)[0];
 }
 
 function measured(bundle: Inspection | undefined, name: string | undefined): Measured | undefined {
