@@ -3,21 +3,12 @@
 // Needs a built tree and Linux's /proc. Usage: node evaluate-memory.mjs [--images 10000] [--size 1024] [--noisy] [FDDB]
 // Without FDDB the photos are the samples of npm packages. Prints resident memory at intervals, and the highest.
 import { spawn } from 'node:child_process';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
-import { createRequire } from 'node:module';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { linkFddb } from './linked-fddb.mjs';
 
 /** Of the issue that asked for flat memory: the most that may be resident, and how much it may grow once warm. */
 const MAX_BYTES = 1.5e9;
@@ -49,9 +40,8 @@ if (!existsSync('/proc/self/status')) {
 const bin = fileURLToPath(new URL('../../packages/cli/bin/scrim.js', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'scrim-memory-'));
 try {
-  const photos = positionals[0] === undefined ? samplePhotos() : photosBelow(resolve(positionals[0], 'originalPics'));
-  layOut(folder, photos, images);
-  print(`${images} images, links to ${photos.length} photos, ${values.size}×${values.size}`);
+  const photos = linkFddb(folder, images, positionals[0]);
+  print(`${images} images, links to ${photos} photos, ${values.size}×${values.size}`);
   const { status, stderr, readings } = await watch([
     'evaluate',
     ...['--dataset', folder, '--size', values.size, '--json'],
@@ -128,33 +118,4 @@ function median(readings) {
 
 function megabytes(bytes) {
   return `${(bytes / 1e6).toFixed(0).padStart(6)} MB`;
-}
-
-function samplePhotos() {
-  const assets = join(dirname(createRequire(import.meta.url).resolve('@vladmandic/human/package.json')), 'assets');
-  return [1, 2, 3, 4, 5, 6].map((n) => join(assets, `sample${n}.jpg`));
-}
-
-function photosBelow(root) {
-  return readdirSync(root, { recursive: true })
-    .filter((name) => name.endsWith('.jpg'))
-    .map((name) => join(root, name));
-}
-
-/** Ten folds of links; every image has one face somewhere, since only memory is looked at. */
-function layOut(root, photos, count) {
-  mkdirSync(join(root, 'FDDB-folds'));
-  const perFold = Math.ceil(count / 10);
-  let made = 0;
-  for (let fold = 1; fold <= 10; fold++) {
-    const lines = [];
-    mkdirSync(join(root, 'originalPics', String(fold)), { recursive: true });
-    for (let i = 0; i < perFold && made < count; i++, made++) {
-      const name = `${fold}/img_${i}`;
-      symlinkSync(photos[made % photos.length], join(root, 'originalPics', `${name}.jpg`));
-      lines.push(name, '1', '40 30 1.5 60 60  1');
-    }
-    const list = `FDDB-fold-${String(fold).padStart(2, '0')}-ellipseList.txt`;
-    writeFileSync(join(root, 'FDDB-folds', list), `${lines.join('\n')}\n`);
-  }
 }

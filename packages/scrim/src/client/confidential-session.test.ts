@@ -245,7 +245,10 @@ describe('a confidential session', () => {
       await session.close();
     }
     const session = await createConfidentialSession({ bundle, client, engine, crypto, model: 'missing' });
-    await expect(session.infer(picture())).rejects.toMatchObject({ code: 'NOT_FOUND' });
+    await expect(session.infer(picture())).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+      message: expect.stringMatching(/no model 'missing'.*'scrim repo export'.*'fp32' fits 'face_detection_noisy'/),
+    });
     await session.close();
   });
 

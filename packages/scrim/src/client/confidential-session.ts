@@ -29,6 +29,8 @@ import type { CallOptions, TritonClient } from './triton-client.js';
 import { createTrustedHalf, type TrustedHalf } from './trusted-half.js';
 
 const BINARY_EXTENSION = 'binary_tensor_data';
+/** TR-4928's threshold of 0.5, halved because there is noise, as there. */
+const DEFAULT_MIN_SCORE = 0.25;
 
 /** What {@link createConfidentialSession} needs. */
 export interface ConfidentialSessionOptions {
@@ -92,7 +94,11 @@ export interface ConfidentialSession {
    * nothing is sent; as the client
    */
   infer(input: Tensor | Readonly<Record<string, Tensor>>, options?: SessionCallOptions): Promise<SessionAnswer>;
-  /** Finds faces in a picture. @throws ScrimError UNSUPPORTED if the bundle's model is no detector; as `infer` */
+  /**
+   * Finds faces in a picture.
+   * @param options.minScore least probability, 0 to 1; default 0.25. The detector drops what is below its own floor anyway.
+   * @throws ScrimError UNSUPPORTED if the bundle's model is no detector; as `infer`
+   */
   detect(
     image: PixelSource,
     options?: SessionCallOptions & { readonly resize?: ResizeMode; readonly minScore?: number },
@@ -128,7 +134,9 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
   const compare = async (callOptions: CallOptions): Promise<void> => {
     const asks = options.binary === undefined && client.protocol === 'http';
     const [metadata, server] = await Promise.all([
-      client.modelMetadata(model, { ...callOptions, ...(version === undefined ? {} : { version }) }),
+      client.modelMetadata(model, { ...callOptions, ...(version === undefined ? {} : { version }) }).catch((error) => {
+        throw error instanceof ScrimError && error.code === 'NOT_FOUND' ? missingModel(error, model, payload, manifest.remote.noisy) : error;
+      }),
       // A server that is away fails the other call too.
       asks ? client.serverMetadata(callOptions).catch(() => undefined) : undefined,
     ]);
@@ -202,7 +210,7 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
     check,
     infer,
     send,
-    detect: async (image, { resize = DEFAULT_RESIZE, minScore, ...callOptions } = {}) => {
+    detect: async (image, { resize = DEFAULT_RESIZE, minScore = DEFAULT_MIN_SCORE, ...callOptions } = {}) => {
       if (!detector || !vision) {
         throw new ScrimError('UNSUPPORTED', `'${manifest.model.name}' is no detector: use infer`);
       }
@@ -210,11 +218,7 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
       const { resized, canvas } = resizePlan;
       const input = vision.converter.convert(image, { resized, canvas });
       const { outputs, ...rest } = await infer(input, callOptions);
-      const [detections = []] = vision.decoder.decodeOutputs(
-        outputs,
-        [resizePlan],
-        minScore === undefined ? {} : { minScore },
-      );
+      const [detections = []] = vision.decoder.decodeOutputs(outputs, [resizePlan], { minScore });
       return { detections, ...rest };
     },
     close: () => trusted.close(),
@@ -233,6 +237,15 @@ function inputOf(input: Tensor | Readonly<Record<string, Tensor>>, name: string)
     `the input is neither a tensor nor an object with the one member '${name}'`,
   );
   return expectType((input as Readonly<Record<string, Tensor>>)[name] as Tensor, 'float32', `'${name}'`);
+}
+
+/** A bundle's own remote/ has the model for fp32 alone, so what is missing is most often the one for another payload. */
+function missingModel(cause: unknown, model: string, payload: PayloadFormat, plain: string): ScrimError {
+  const remedy =
+    payload === 'fp32'
+      ? ''
+      : `; 'scrim repo export' makes a model for payload ${payload}, payload 'fp32' fits '${plain}' of the bundle's remote/`;
+  return new ScrimError('NOT_FOUND', `the server has no model '${model}'${remedy}`, { cause });
 }
 
 /** @throws ScrimError INVALID_BUNDLE naming the first difference */
