@@ -69,5 +69,6 @@ followAddress((before) => {
   if (route.value.photo !== before.photo) void stopCamera(false);
   void applyAddress(before);
 });
-render(<Studio />, document.getElementById('studio') as HTMLElement);
+// In a turn of its own: with the evaluation of all this code it would be one long task.
+setTimeout(() => render(<Studio />, document.getElementById('studio') as HTMLElement));
 void loadCatalogue();

@@ -1,5 +1,7 @@
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { connect } from 'node:http2';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -196,6 +198,24 @@ describe.each([
     const controller = new AbortController();
     controller.abort();
     await expect(client.infer(request(1), { signal: controller.signal })).rejects.toMatchObject({ code: 'CANCELLED' });
+  });
+});
+
+describe('the gRPC listener', () => {
+  it('tells clients that a whole tensor may be under way', async () => {
+    const session = connect(`http://${grpc.host}:${grpc.port}`);
+    try {
+      await once(session, 'remoteSettings');
+      expect(session.remoteSettings.initialWindowSize).toBe(8 * 2 ** 20);
+      expect(session.remoteSettings.maxConcurrentStreams).toBe(1_000);
+      // The window of the connection follows in a frame of its own.
+      for (let i = 0; i < 50 && (session.state.remoteWindowSize ?? 0) < 2 ** 20; i++) {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+      }
+      expect(session.state.remoteWindowSize).toBe(8 * 2 ** 20);
+    } finally {
+      session.destroy();
+    }
   });
 });
 
