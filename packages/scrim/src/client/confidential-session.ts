@@ -135,7 +135,9 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
     const asks = options.binary === undefined && client.protocol === 'http';
     const [metadata, server] = await Promise.all([
       client.modelMetadata(model, { ...callOptions, ...(version === undefined ? {} : { version }) }).catch((error) => {
-        throw error instanceof ScrimError && error.code === 'NOT_FOUND' ? missingModel(error, model, payload, manifest.remote.noisy) : error;
+        throw error instanceof ScrimError && error.code === 'NOT_FOUND'
+          ? missingModel(error, model, payload, manifest.remote.noisy)
+          : error;
       }),
       // A server that is away fails the other call too.
       asks ? client.serverMetadata(callOptions).catch(() => undefined) : undefined,
