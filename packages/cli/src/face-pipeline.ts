@@ -19,13 +19,7 @@ import {
 } from 'scrim';
 import { createInputReader, createNodeCrypto, createNodeEngine, type NodeEngineOptions } from 'scrim/node';
 import { splitAt } from 'scrim/split';
-import {
-  createDetectionDecoder,
-  type Detection,
-  type DetectionDecoder,
-  type DetectorSpec,
-  type ResizePlan,
-} from 'scrim/vision';
+import { createDetectionDecoder, type Detection } from 'scrim/vision';
 import type { ModelSource } from './model-source.js';
 
 /** How a pipeline is set up. */
@@ -92,7 +86,12 @@ export async function createFacePipeline(options: FacePipelineOptions): Promise<
       const lane = lanes.reduce((least, candidate) => (candidate.busy < least.busy ? candidate : least));
       lane.busy++;
       try {
-        return await answer(lane, input, draws, (outputs) => decode(decoder, detector, outputs, plan, minScore));
+        return await answer(
+          lane,
+          input,
+          draws,
+          (outputs) => decoder.decodeOutputs(outputs, [plan], minScore === undefined ? {} : { minScore })[0] ?? [],
+        );
       } finally {
         lane.busy--;
       }
@@ -140,18 +139,4 @@ async function answer(
   for (const release of releases) lists.push(decodeOutputs(await tail.run(release, { transfer: true })));
   const [release] = releases;
   return { draws: lists, ...(release ? { release } : {}) };
-}
-
-function decode(
-  decoder: DetectionDecoder,
-  { outputs: names }: DetectorSpec,
-  outputs: Readonly<Record<string, Tensor>>,
-  plan: ResizePlan,
-  minScore: number | undefined,
-): Detection[] {
-  const [offsets, scores] = [outputs[names.offsets], outputs[names.scores]];
-  if (!offsets || !scores)
-    throw new ScrimError('INVALID_MODEL', `the tail has no '${names.offsets}' and '${names.scores}'`);
-  const [detections = []] = decoder.decode(offsets, scores, [plan], minScore === undefined ? {} : { minScore });
-  return detections;
 }

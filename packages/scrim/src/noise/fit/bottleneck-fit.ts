@@ -5,11 +5,12 @@
  *   loss = task + β·MI/1000 (+ γ·E‖r − x̄‖²/E‖x − x̄‖²),  MI = H·W·Σ_c ½ ln(1 + Var(h₀_c)/σ_c²)
  *
  * MI is the Gaussian-channel bound in nats per input: what is trained is what is certified. β follows α by
- * {@link bottleneckWeight}. Two phases: in the push encoder, ρ = ln σ,
- * D and the tail's weights learn together; then encoder and ρ stay as their moving average left them and D and the tail
- * learn the task alone. The averages are the result. With γ > 0 a decoder r learns beside it to rebuild the picture, and
- * the encoder learns to leave it with the mean picture x̄; such fits can mask what is still there (noise.md), so the
- * information term is the part to trust. Batches and noise come from a seed; gradients from autodiff/, on the engine.
+ * {@link bottleneckWeight}. Two phases: in the push encoder, ρ = ln σ, D and the tail's weights learn together; then encoder
+ * and ρ stay as their moving average left them and D and the tail learn the task alone. The averages are the result. With
+ * γ > 0 a decoder r learns beside it to rebuild the picture, and the encoder learns to leave it with the mean picture x̄; such
+ * fits can mask what is still there (noise.md), so the information term is the part to trust. Batches and noise come from a
+ * seed; gradients from autodiff/, on the engine. Settings, both phases and checkpoints stand in one long file because all
+ * of them name the same weights.
  */
 import { cosineDecay, warmupFlatCosine } from '../../autodiff/index.js';
 import type { Engine } from '../../engine/engine.js';
