@@ -10,7 +10,8 @@
 //
 // --data holds lfw/fit, lfw/audit, photos, fddb and weights/FaceBoxesProd.pth, as ../shared/data does. --models npm,prod;
 // --alphas (the first is the headline); --ceiling-steps for attackers without noise, which learn sooner; --stages is a
-// regular expression over the stages' names; --until gives the seconds after which running stages are told to stop;
+// regular expression over the stages' names; --cache DIR keeps the canvases of a model for its other fits (a megabyte
+// each); --fit-flags are further flags of the bottleneck fits, separated by spaces; --until gives the seconds after which running stages are told to stop;
 // --jobs how many stages may run at a time.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -42,6 +43,8 @@ const { values: flags } = parseArgs({
     until: { type: 'string' },
     jobs: { type: 'string', default: '1' },
     threads: { type: 'string' },
+    cache: { type: 'string' },
+    'fit-flags': { type: 'string', default: '' },
     list: { type: 'boolean', default: false },
     table: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
@@ -95,6 +98,8 @@ function stagesOf(model) {
             flags['fit-steps'],
             '--batch',
             flags.batch,
+            ...flags['fit-flags'].split(' ').filter((flag) => flag !== ''),
+            ...(flags.cache === undefined ? [] : ['--cache', join(flags.cache, model)]),
           ]
         : ['--steps', String(Math.min(600, Number(flags['fit-steps'])))];
     const canvases = kind === 'bottleneck' ? flags.canvases : String(Math.min(384, Number(flags.canvases)));
@@ -166,6 +171,7 @@ const SETTINGS = [
     'ceiling-steps',
     'attack-canvases',
     'attack-capacity',
+    'fit-flags',
   ],
   ...['picture-side', 'size', 'repeats', 'photos', 'people'],
 ];

@@ -52,7 +52,7 @@ export async function auditInputs(
   options: AuditOptions,
   bundles: readonly { readonly folder: string; readonly bundle: Bundle }[],
 ): Promise<void> {
-  for (const flag of ['people', 'embedder', 'embedderSpec', 'canvases', 'ceilingSteps'] as const) {
+  for (const flag of ['people', 'embedder', 'embedderSpec', 'canvases', 'ceilingSteps', 'workers'] as const) {
     if (options[flag] !== undefined) {
       const name = flag.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
       throw new ScrimError('INVALID_ARGUMENT', `--${name} is for bundles that take photos`);

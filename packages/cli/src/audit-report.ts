@@ -23,6 +23,7 @@ export interface AuditOptions {
   readonly capacity: number;
   readonly seeds: number;
   readonly canvases?: number;
+  readonly workers?: number;
   readonly size: number;
   readonly pictureSide: number;
   readonly seed: string;

@@ -537,7 +537,7 @@ class Stages {
     const onProgress = (done: number): void => hooks.onProgress?.({ attack: which, done, of });
     const made =
       which === 'train'
-        ? collector.compose(photos, canvases, createFitRandom(`${seed} canvases`), onProgress)
+        ? collector.compose(photos, { count: canvases, seed: `${seed} canvases` }, onProgress)
         : collector.collect(photos, onProgress);
     this.#data.set(
       which,

@@ -16,6 +16,7 @@ import {
   type ResizePlan,
   type RgbImage,
 } from 'scrim/vision';
+import type { Share } from './workers.js';
 
 /** A photo of the audit. */
 export interface AuditPhoto {
@@ -175,11 +176,18 @@ export interface SampleCollector {
    */
   compose(
     photos: readonly AuditPhoto[],
-    count: number,
-    random: FitRandom,
+    canvases: Composition,
     onProgress?: (done: number) => void,
   ): Promise<AttackData>;
   close(): Promise<void>;
+}
+
+/** How many pictures are composed, and which: the same seed gives the same ones. */
+export interface Composition {
+  readonly count: number;
+  readonly seed: string;
+  /** Only pictures i with i mod `count` = `index`; default all. */
+  readonly part?: Share;
 }
 
 /** How {@link createSampleCollector} reads. */
@@ -219,8 +227,7 @@ export async function createSampleCollector(target: AttackTarget, options: Sampl
   }
   async function* composePhotos(
     photos: readonly AuditPhoto[],
-    count: number,
-    random: FitRandom,
+    { count, seed, part = { index: 0, count: 1 } }: Composition,
   ): AsyncGenerator<Picture> {
     const folders = new Map<string, string[]>();
     for (const { path, id } of photos) {
@@ -232,11 +239,15 @@ export async function createSampleCollector(target: AttackTarget, options: Sampl
       count,
       width: size,
       height: size,
-      random,
+      random: createFitRandom(seed),
+      part,
       onUnreadable: options.onUnreadable,
     });
-    let i = 0;
-    for await (const image of canvases) yield { id: `canvas ${i++}`, image };
+    let i = part.index;
+    for await (const image of canvases) {
+      yield { id: `canvas ${i}`, image };
+      i += part.count;
+    }
   }
   const gather = async (pictures: AsyncIterable<Picture>, onProgress?: (done: number) => void): Promise<AttackData> => {
     const plans = new Map<string, ResizePlan>();
@@ -285,8 +296,8 @@ export async function createSampleCollector(target: AttackTarget, options: Sampl
   };
   return {
     collect: (photos, onProgress) => gather(readPhotos(photos), onProgress),
-    compose: async (photos, count, random, onProgress) => ({
-      ...(await gather(composePhotos(photos, count, random), onProgress)),
+    compose: async (photos, canvases, onProgress) => ({
+      ...(await gather(composePhotos(photos, canvases), onProgress)),
       sources: photos.length,
     }),
     close: () => remote.close(),

@@ -14,7 +14,7 @@ import {
 import { createNodeCrypto, openBundle } from 'scrim/node';
 import type { Graph } from 'scrim/onnx';
 import { cutInPlanes, splitAt } from 'scrim/split';
-import type { ModelSource } from './model-source.js';
+import { loadModelSource, type ModelSource } from './model-source.js';
 
 /** Folders that may hold shipped bundles: of the installed package, and of a clone. */
 export const SHIPPED: readonly string[] = ['../models/', '../../../models/'].map((path) =>
@@ -33,6 +33,12 @@ export function alphaFolder(alpha: number): string {
 export async function openFor(directory: string, model: ModelSource): Promise<Bundle> {
   const bundle = await openBundle(directory);
   return complete(bundle, model, directory);
+}
+
+/** A bundle with its models; a noise-only one is completed from the model that `model` names. */
+export async function openComplete(folder: string, model: string): Promise<Bundle> {
+  const bundle = await openBundle(folder);
+  return bundle.complete ? bundle : openFor(folder, await loadModelSource(model));
 }
 
 /** The shipped bundle of `model` at `alpha`. @throws ScrimError NOT_FOUND if there is none. */

@@ -1,5 +1,7 @@
 /** Learning the noise for a model and an alpha, and packing it as a bundle: the work behind fit, sweep and demo. */
-import { basename, resolve } from 'node:path';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
 import {
   type BundleContent,
   type Engine,
@@ -34,14 +36,19 @@ import {
 } from 'scrim/noise';
 import { type Graph, inferShapes } from 'scrim/onnx';
 import { splitAt } from 'scrim/split';
-import { imageToTensor, type Preprocessing, type RgbImage } from 'scrim/vision';
+import { type DetectorSpec, imageToTensor, type RgbImage } from 'scrim/vision';
+import { finishStore, type RowShapes, readStore, type StoredActivations } from './activation-store.js';
+import type { ActivationNews, ActivationSetup } from './activation-work.js';
 import type { CommandContext } from './context.js';
 import { cacheInputs } from './fit-inputs.js';
 import type { ModelSource } from './model-source.js';
+import { runWorkers, workersFor } from './workers.js';
 
 /** What is fitted on what. */
 export interface FitPlan {
   readonly model: ModelSource;
+  /** What the model was loaded from, as `--model` names it. */
+  readonly modelSpec: string;
   readonly cut: string;
   readonly task: FitTask;
   readonly photos: readonly string[];
@@ -54,6 +61,10 @@ export interface FitPlan {
   readonly seed: string;
   /** Side of the small pictures an adversary rebuilds; left out where there is none. */
   readonly adversaryPictures?: number;
+  /** Processes that compose canvases and run the model over them; default: by the cores. */
+  readonly workers?: number;
+  /** Folder that activations are kept in for other fits of the same canvases. */
+  readonly cache?: string;
 }
 
 /** A model prepared for fitting: split, its activations cached. */
@@ -100,51 +111,159 @@ export async function prepareFit(context: CommandContext, engine: Engine, plan: 
   const photoCount = folders.reduce((sum, photos) => sum + photos.length, 0);
   if (photoCount === 0) throw new ScrimError('NOT_FOUND', `there are no photos in ${plan.photos.join(', ')}`);
   const picture = pictureSize(head, model.input, cut, size);
-  const headSession = await engine.load(head.encode());
-  const tailSession = await engine.load(tail.encode());
-  const pictures: RgbImage[] = [];
+  const canvases = { context, engine, plan, detector, head, tail, folders, photoCount, picture };
+  const workers = workersFor(plan.canvases, plan.workers);
+  const { cache, readable, reconstruction, small } = await (workers > 1 || plan.cache !== undefined
+    ? storedCanvases(canvases, workers)
+    : cacheCanvases(canvases));
   const side = plan.adversaryPictures;
-  const small: Float32Array[] = [];
-  const unreadable = new Set<string>();
-  async function* inputs(preprocessing: Preprocessing): AsyncGenerator<Tensor> {
-    const canvases = createCanvases({
-      folders,
-      count: plan.canvases,
-      width: size,
-      height: size,
-      random: createFitRandom(`${plan.seed}/canvases`),
-      onUnreadable: (path) => {
-        unreadable.add(path);
-        context.remark(`skipped '${path}': it can't be read as a photo`);
-      },
-    });
-    for await (const canvas of canvases) {
-      if (picture && pictures.length < RECONSTRUCTION_CANVASES) pictures.push(await resizeImage(canvas, picture));
-      if (side !== undefined) small.push(toPlanes(await resizeImage(canvas, { width: side, height: side })));
-      yield imageToTensor(canvas, preprocessing);
-    }
-  }
-  const progress = context.progress('canvases', plan.canvases);
-  const cache = await cacheActivations(inputs(detector.preprocessing), {
-    head: headSession,
-    tail: tailSession,
-    input: model.input,
-    cut,
-    signal: context.signal,
-    onProgress: (done) => progress.update(done),
-  }).finally(() => progress.stop());
-  await headSession.close();
-  await tailSession.close();
   return {
     plan,
     engine,
     head,
     tail,
     cache,
-    photoCount: photoCount - unreadable.size,
-    pictures,
-    ...(side === undefined ? {} : { adversaryPictures: { size: side, values: small } }),
+    photoCount: readable,
+    pictures: reconstruction,
+    ...(side === undefined ? {} : { adversaryPictures: { size: side, values: small.map(toPlanes) } }),
   };
+}
+
+interface Canvases {
+  readonly context: CommandContext;
+  readonly engine: Engine;
+  readonly plan: FitPlan;
+  readonly detector: DetectorSpec;
+  readonly head: Graph;
+  readonly tail: Graph;
+  readonly folders: readonly (readonly string[])[];
+  readonly photoCount: number;
+  readonly picture: { readonly width: number; readonly height: number } | undefined;
+}
+
+interface CachedCanvases {
+  readonly cache: ActivationCache;
+  /** Photos without those that can't be read. */
+  readonly readable: number;
+  readonly reconstruction: readonly RgbImage[];
+  readonly small: readonly RgbImage[];
+}
+
+/** Composes canvases one after the other and runs the engine over them. */
+async function cacheCanvases(canvases: Canvases): Promise<CachedCanvases> {
+  const { context, engine, plan, detector, head, tail, folders, photoCount, picture } = canvases;
+  const headSession = await engine.load(head.encode());
+  const tailSession = await engine.load(tail.encode());
+  const reconstruction: RgbImage[] = [];
+  const side = plan.adversaryPictures;
+  const small: RgbImage[] = [];
+  const unreadable = new Set<string>();
+  async function* inputs(): AsyncGenerator<Tensor> {
+    const composed = createCanvases({
+      folders,
+      count: plan.canvases,
+      width: plan.size,
+      height: plan.size,
+      random: createFitRandom(`${plan.seed}/canvases`),
+      onUnreadable: (path) => skip(context, unreadable, path),
+    });
+    for await (const canvas of composed) {
+      if (picture && reconstruction.length < RECONSTRUCTION_CANVASES) {
+        reconstruction.push(await resizeImage(canvas, picture));
+      }
+      if (side !== undefined) small.push(await resizeImage(canvas, { width: side, height: side }));
+      yield imageToTensor(canvas, detector.preprocessing);
+    }
+  }
+  const progress = context.progress('canvases', plan.canvases);
+  const cache = await cacheActivations(inputs(), {
+    head: headSession,
+    tail: tailSession,
+    input: plan.model.input,
+    cut: plan.cut,
+    signal: context.signal,
+    onProgress: (done) => progress.update(done),
+  }).finally(() => progress.stop());
+  await headSession.close();
+  await tailSession.close();
+  return { cache, readable: photoCount - unreadable.size, reconstruction, small };
+}
+
+/** The same by processes side by side, through a folder; one that is there already is read. */
+async function storedCanvases(canvases: Canvases, workers: number): Promise<CachedCanvases> {
+  const { context, plan, folders, photoCount, picture } = canvases;
+  const { model, cut, size, seed, adversaryPictures: side = 0 } = plan;
+  const origin = {
+    weights: model.sha256,
+    cut,
+    size: String(size),
+    canvases: String(plan.canvases),
+    seed,
+    photos: plan.photos.map((path) => basename(resolve(path))).join(' '),
+    ...(side > 0 ? { pictures: String(side) } : {}),
+  };
+  const found = plan.cache === undefined ? undefined : await readStore(plan.cache, origin);
+  if (found) {
+    context.remark(`activations of ${plan.canvases} canvases are there, in '${plan.cache}'`);
+    return { ...found, readable: found.photoCount, small: found.pictures };
+  }
+  const folder = plan.cache ?? (await mkdtemp(join(tmpdir(), 'scrim-activations-')));
+  try {
+    await mkdir(folder, { recursive: true });
+    const pictures = {
+      count: picture ? Math.min(RECONSTRUCTION_CANVASES, plan.canvases) : 0,
+      width: 0,
+      height: 0,
+      ...picture,
+    };
+    const setup: ActivationSetup = {
+      model: plan.modelSpec,
+      cut,
+      folders,
+      count: plan.canvases,
+      size,
+      seed,
+      folder,
+      reconstruction: pictures,
+      side,
+    };
+    const unreadable = new Set<string>();
+    const progress = context.progress(`canvases, ${workers} processes`, plan.canvases);
+    let [done, shapes]: [number, RowShapes | undefined] = [0, undefined];
+    try {
+      for await (const news of runWorkers<ActivationNews>('activations', setup, workers, context.signal)) {
+        if ('unreadable' in news) skip(context, unreadable, news.unreadable);
+        else {
+          if (shapes && String(shapes.shape) !== String(news.done.shape)) {
+            throw new ScrimError('INVALID_DATA', 'activations differ in shape: fit on inputs of one size');
+          }
+          shapes = news.done;
+          progress.update(++done);
+        }
+      }
+    } finally {
+      progress.stop();
+    }
+    if (!shapes) throw new ScrimError('INVALID_DATA', 'there is no input to fit on');
+    await finishStore(folder, {
+      origin: { ...origin, pictures: String(side) },
+      ...shapes,
+      count: plan.canvases,
+      photoCount: photoCount - unreadable.size,
+      reconstruction: pictures,
+      picture: { count: side > 0 ? plan.canvases : 0, width: side, height: side },
+    });
+    const made = (await readStore(folder, origin)) as StoredActivations;
+    return { ...made, readable: made.photoCount, small: made.pictures };
+  } finally {
+    if (plan.cache === undefined) await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function skip(context: CommandContext, unreadable: Set<string>, path: string): void {
+  if (unreadable.has(path)) return;
+  unreadable.add(path);
+  context.remark(`skipped '${path}': it can't be read as a photo`);
 }
 
 /** [3, H, W] in [0, 1]. */

@@ -68,6 +68,11 @@ function buildProgram(context: CommandContext): Command {
     );
   const threads = (): Option =>
     new Option('--threads <n>', 'threads for inference; default: all cores').argParser(positiveInteger('--threads'));
+  const workers = (): Option =>
+    new Option(
+      '--workers <n>',
+      'processes that prepare photos; default: one for two cores, none where photos are few',
+    ).argParser(positiveInteger('--workers'));
   const provider = (): Option =>
     new Option('--provider <name>', 'execution provider: cpu, webgpu or cuda').default('cpu');
   const alpha = (): Option =>
@@ -164,6 +169,8 @@ function buildProgram(context: CommandContext): Command {
     .option('--seed <text>', 'seed of the fit (not of any key): the same seed gives the same noise parameters', 'scrim')
     .option('--noise-only', 'leave the models out of the bundle (they are completed from the model it names)')
     .option('--checkpoint <file>', 'where an interrupted fit is kept; default: <out>.checkpoint')
+    .option('--cache <dir>', 'keep what the model makes of the canvases there, for further fits on the same ones')
+    .addOption(workers())
     .option('--force', 'replace the bundle if it exists')
     .addOption(size())
     .addOption(threads())
@@ -301,6 +308,7 @@ function buildProgram(context: CommandContext): Command {
         .default(256)
         .argParser(positiveInteger('--picture-side')),
     )
+    .addOption(workers())
     .option('--embedder <file>', 'ONNX face recognition network; default: that of the npm package @vladmandic/face-api')
     .option('--embedder-spec <json>', 'side, layout, preprocessing, margin, shift and similarity of --embedder')
     .option('--seed <text>', 'seed of attackers and splits, not of any key', 'audit')

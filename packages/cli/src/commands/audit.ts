@@ -6,7 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { type Bundle, type Engine, ScrimError } from 'scrim';
 import { type AttackData, type AuditedBundle, type AuditReport, openAttackTarget } from 'scrim/audit';
-import { createNodeCrypto, createNodeEngine, openBundle } from 'scrim/node';
+import { createNodeCrypto, createNodeEngine } from 'scrim/node';
 import {
   createFaceEmbedder,
   detectorOf,
@@ -28,17 +28,11 @@ import {
   writeReport,
 } from '../audit-report.js';
 import { AUDIT_ATTACKS, type AuditAttack, type BundleAudit, runBundleAudit } from '../audit-run.js';
-import {
-  type AuditPhoto,
-  createSampleCollector,
-  findPeople,
-  findPhotos,
-  readLabels,
-  splitPhotos,
-} from '../audit-samples.js';
-import { openFor } from '../bundle-store.js';
+import { type AuditPhoto, findPeople, findPhotos, readLabels, splitPhotos } from '../audit-samples.js';
+import { openComplete } from '../bundle-store.js';
 import type { CommandContext } from '../context.js';
-import { loadModelSource, packageFolder } from '../model-source.js';
+import { packageFolder } from '../model-source.js';
+import { createParallelCollector } from '../sample-collector.js';
 import { shipDecoder } from '../ship-decoder.js';
 
 const FACE_API = '@vladmandic/face-api';
@@ -105,13 +99,15 @@ export async function audit(context: CommandContext, options: AuditOptions, fold
     context.remark(`${name}: ${attacks.join(', ')}`);
     const detector = detectorOf(manifest.model);
     const target = await openAttackTarget(bundle, engine);
-    const collector = await createSampleCollector(target, {
-      detector,
-      outputs: new Map(manifest.remote.outputs.map(({ model, remote }) => [model, remote])),
+    const collector = await createParallelCollector(target, {
+      folder,
+      model: options.model,
+      bundle,
       size: options.size,
       pictureSide: options.pictureSide,
       signal: context.signal,
       onUnreadable: (path) => context.remark(`skipped '${path}': it can't be read as a photo`),
+      ...(options.workers === undefined ? {} : { workers: options.workers }),
     });
     context.onClose(async () => {
       await collector.close();
@@ -182,12 +178,6 @@ export async function audit(context: CommandContext, options: AuditOptions, fold
     await writeReport(options.out, { ...conditions, bundles: audited }, pictures);
   }
   await finishAudit(context, options, { ...conditions, bundles: audited }, folders);
-}
-
-/** A bundle with its models; a noise-only one is completed from `model`. */
-async function openComplete(folder: string, model: string): Promise<Bundle> {
-  const bundle = await openBundle(folder);
-  return bundle.complete ? bundle : openFor(folder, await loadModelSource(model));
 }
 
 function chooseAttacks(options: AuditOptions, attributes: readonly string[], bundles: number): AuditAttack[] {

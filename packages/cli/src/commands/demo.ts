@@ -119,6 +119,7 @@ async function fitHere(context: CommandContext, model: ModelSource, alpha: numbe
   try {
     const prepared = await prepareFit(context, engine, {
       model,
+      modelSpec: 'faceboxes',
       cut: model.cut as string,
       task: model.task as NonNullable<ModelSource['task']>,
       photos: [join(packageFolder('@vladmandic/human'), 'assets')],

@@ -36,6 +36,8 @@ interface FitOptions {
   readonly seed: string;
   readonly noiseOnly?: boolean;
   readonly checkpoint?: string;
+  readonly workers?: number;
+  readonly cache?: string;
   readonly force?: boolean;
   readonly size: number;
   readonly threads?: number;
@@ -47,6 +49,11 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
   refuseTarget(options);
   if ((options.photos === undefined) === (options.data === undefined)) {
     throw new ScrimError('INVALID_ARGUMENT', 'give --photos for a detector, or --data for .npy, .csv and .wav inputs');
+  }
+  for (const name of ['workers', 'cache'] as const) {
+    if (options.data !== undefined && options[name] !== undefined) {
+      throw new ScrimError('INVALID_ARGUMENT', `--${name} is for fits on --photos`);
+    }
   }
   const model = await loadModelSource(options.model);
   const cut = options.cut ?? model.cut;
@@ -86,6 +93,7 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
     keepCheckpoint(context, checkpointFile, { format, origin }, step, groups, { ...state, log });
   const prepared = await prepareFit(context, engine, {
     model,
+    modelSpec: options.model,
     cut,
     task,
     photos: options.photos ?? [],
@@ -94,6 +102,8 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
     canvases,
     seed: options.seed,
     ...((options.adversary ?? 0) > 0 ? { adversaryPictures: ADVERSARY_PICTURE } : {}),
+    ...(options.workers === undefined ? {} : { workers: options.workers }),
+    ...(options.cache === undefined ? {} : { cache: options.cache }),
   });
   const run = { context, options, prepared, keep, resume, log };
   const {

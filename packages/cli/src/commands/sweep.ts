@@ -169,6 +169,7 @@ async function collectBundles(
       }
       prepared ??= await prepareFit(context, engine, {
         model,
+        modelSpec: options.model,
         cut: model.cut,
         task: model.task,
         photos: options.photos,

@@ -12,6 +12,7 @@ export {
   type CacheOptions,
   type ChannelStatistics,
   cacheActivations,
+  createActivationCache,
 } from './fit/activation-cache.js';
 export {
   BOTTLENECK_WEIGHT,

@@ -81,6 +81,24 @@ export async function cacheActivations(inputs: AsyncIterable<Tensor>, options: C
     options.onProgress?.(activations.length);
   }
   if (!shape || activations.length === 0) throw new ScrimError('INVALID_DATA', 'there is no input to fit on');
+  return createActivationCache(shape, activations, outputs);
+}
+
+/** A cache of activations and outputs that are at hand. @throws ScrimError INVALID_DATA for none, or other counts. */
+export function createActivationCache(
+  shape: ActivationCache['shape'],
+  activations: ActivationCache['activations'],
+  outputs: ActivationCache['outputs'],
+): ActivationCache {
+  if (activations.length === 0) throw new ScrimError('INVALID_DATA', 'there is no input to fit on');
+  for (const [name, { values }] of outputs) {
+    if (values.length !== activations.length) {
+      throw new ScrimError(
+        'INVALID_DATA',
+        `there are ${activations.length} activations and ${values.length} answers '${name}'`,
+      );
+    }
+  }
   return { shape, activations, outputs, statistics: channelStatistics(activations, shape[0] ?? 1) };
 }
 
