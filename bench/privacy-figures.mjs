@@ -11,8 +11,8 @@
 // --data holds lfw/fit, lfw/audit, photos, fddb and weights/FaceBoxesProd.pth, as ../shared/data does. --models npm,prod;
 // --alphas (the first is the headline); --ceiling-steps for attackers without noise, which learn sooner; --stages is a
 // regular expression over the stages' names; --cache DIR keeps the canvases of a model for its other fits (a megabyte
-// each); --fit-flags are further flags of the bottleneck fits, separated by spaces; --until gives the seconds after which running stages are told to stop;
-// --jobs how many stages may run at a time.
+// each); --fit-flags are further flags of the bottleneck fits, separated by spaces; --until gives the seconds after which
+// running stages are told to stop; --jobs how many stages may run at a time.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';

@@ -6,7 +6,7 @@ import { splitAt } from 'scrim/split';
 import { imageToTensor } from 'scrim/vision';
 import { openRows, type RowShapes } from './activation-store.js';
 import { loadModelSource } from './model-source.js';
-import type { Work } from './worker-main.js';
+import type { Work } from './workers.js';
 
 /** What every worker is told. */
 export interface ActivationSetup {

@@ -4,7 +4,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
-import { expectType, float32, ScrimError, type Session, type Tensor } from 'scrim';
+import { type Bundle, expectType, float32, ScrimError, type Session, type Tensor } from 'scrim';
 import { type AttackData, type AttackSample, type AttackTarget, collectAttackData } from 'scrim/audit';
 import { createCanvases, encodeJpeg, listPhotos, readImage, readImageTowards } from 'scrim/node';
 import { createFitRandom, type FitRandom } from 'scrim/noise';
@@ -12,6 +12,7 @@ import {
   createDetectionDecoder,
   createPixelConverter,
   type DetectorSpec,
+  detectorOf,
   planResize,
   type ResizePlan,
   type RgbImage,
@@ -190,7 +191,7 @@ export interface Composition {
   readonly part?: Share;
 }
 
-/** How {@link createSampleCollector} reads. */
+/** How a collector reads. */
 export interface SampleOptions {
   readonly detector: DetectorSpec;
   /** Names of the remote half's outputs by their name in the model. */
@@ -204,8 +205,18 @@ export interface SampleOptions {
 /** Score a face must reach to count. */
 const FACE_SCORE = 0.5;
 
+/** A collector for the photos that a bundle takes. */
+export function collectorOf(
+  target: AttackTarget,
+  { manifest }: Bundle,
+  options: Omit<SampleOptions, 'detector' | 'outputs'>,
+): Promise<SampleCollector> {
+  const outputs = new Map(manifest.remote.outputs.map(({ model, remote }) => [model, remote]));
+  return createSampleCollector(target, { ...options, detector: detectorOf(manifest.model), outputs });
+}
+
 /** Loads the remote half and makes a collector. */
-export async function createSampleCollector(target: AttackTarget, options: SampleOptions): Promise<SampleCollector> {
+async function createSampleCollector(target: AttackTarget, options: SampleOptions): Promise<SampleCollector> {
   const { detector, outputs, size, pictureSide, signal } = options;
   const converter = createPixelConverter(detector.preprocessing);
   const decoder = createDetectionDecoder(detector);

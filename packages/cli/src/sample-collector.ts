@@ -1,8 +1,7 @@
 /** The audit's samples, by processes side by side where there are many: each opens the bundle and takes its share. */
 import type { Bundle } from 'scrim';
 import type { AttackData, AttackTarget } from 'scrim/audit';
-import { detectorOf } from 'scrim/vision';
-import { createSampleCollector, type SampleCollector } from './audit-samples.js';
+import { collectorOf, type SampleCollector } from './audit-samples.js';
 import type { SampleNews, SampleSetup } from './sample-work.js';
 import { runWorkers, workersFor } from './workers.js';
 
@@ -71,16 +70,3 @@ export async function createParallelCollector(
 
 /** What composed pictures are called, before their number. */
 const CANVAS = 'canvas ';
-
-/** The collector of one process. */
-export function collectorOf(
-  target: AttackTarget,
-  { manifest }: Bundle,
-  options: Pick<CollectorOptions, 'size' | 'pictureSide' | 'signal' | 'onUnreadable'>,
-): Promise<SampleCollector> {
-  return createSampleCollector(target, {
-    ...options,
-    detector: detectorOf(manifest.model),
-    outputs: new Map(manifest.remote.outputs.map(({ model, remote }) => [model, remote])),
-  });
-}

@@ -2,10 +2,9 @@
 import type { AttackData } from 'scrim/audit';
 import { openAttackTarget } from 'scrim/audit';
 import { createNodeEngine } from 'scrim/node';
-import type { AuditPhoto, Composition } from './audit-samples.js';
+import { type AuditPhoto, type Composition, collectorOf } from './audit-samples.js';
 import { openComplete } from './bundle-store.js';
-import { collectorOf } from './sample-collector.js';
-import type { Work } from './worker-main.js';
+import type { Work } from './workers.js';
 
 /** What every worker is told. */
 export interface SampleSetup {

@@ -4,10 +4,7 @@
  * It ends when its parent says so or is gone, never by the signals that a terminal sends to the whole group.
  */
 import { ScrimError } from 'scrim';
-import type { Share, WorkerMessage, WorkerTask } from './workers.js';
-
-/** Does one share and hands on results as they come. */
-export type Work<S, T> = (setup: S, share: Share, say: (value: T) => Promise<void>) => Promise<void>;
+import type { Work, WorkerMessage, WorkerTask } from './workers.js';
 
 const WORKS: Readonly<Record<WorkerTask['kind'], () => Promise<Work<never, unknown>>>> = {
   activations: async () => (await import('./activation-work.js')).work,

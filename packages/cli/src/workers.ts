@@ -13,6 +13,9 @@ export interface Share {
   readonly count: number;
 }
 
+/** Does one share and hands on results as they come. */
+export type Work<S, T> = (setup: S, share: Share, say: (value: T) => Promise<void>) => Promise<void>;
+
 /** What a worker is told at its start. */
 export interface WorkerTask {
   readonly kind: 'activations' | 'samples';
