@@ -136,7 +136,8 @@ async function render(
   plan.placements.forEach((placement, i) => {
     paste(data, width, height, placement, others[i] as Uint8Array);
   });
-  for (let i = 0; i < data.length; i++) data[i] = Math.min(255, Math.round((data[i] as number) * plan.brightness));
+  const brightened = Uint8Array.from({ length: 256 }, (_, value) => Math.min(255, Math.round(value * plan.brightness)));
+  for (let i = 0; i < data.length; i++) data[i] = brightened[data[i] as number] as number;
   return { width, height, data };
 }
 
