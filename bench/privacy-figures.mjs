@@ -277,7 +277,7 @@ async function runAll() {
 }
 
 const attackOf = (audit, name) => audit?.result.bundles[0].attacks.find((attack) => attack.name.startsWith(name));
-const pick = (attack, name) => attack?.values.find((value) => value.name.startsWith(name));
+const pick = (attack, name) => attack?.values.find((value) => value.name === name);
 const baseline = (attack, name) => attack?.baselines.find((item) => item.name === name);
 
 /** Everything that is there, as data: a row for each model and bundle. */
@@ -292,6 +292,7 @@ function figures() {
       model,
       transform: 'none',
       ap: clean && { mean: clean.result.mAP, sd: 0, runs: 1 },
+      centred: pick(baseline(decoder, 'clean activation'), 'centred SSIM'),
       ssim: pick(baseline(decoder, 'clean activation'), 'SSIM'),
       psnr: pick(baseline(decoder, 'clean activation'), 'PSNR'),
       rightFace: baseline(face, 'clean activation')?.values[0],
@@ -299,6 +300,7 @@ function figures() {
     rows.push({
       model,
       transform: 'mean photo',
+      centred: pick(baseline(decoder, 'mean photo'), 'centred SSIM'),
       ssim: pick(baseline(decoder, 'mean photo'), 'SSIM'),
       psnr: pick(baseline(decoder, 'mean photo'), 'PSNR'),
     });
@@ -325,14 +327,15 @@ function figures() {
         fitSeconds: fit?.result.seconds,
         verdict: attack?.verdict,
         reason: attack && (attack.live ? attack.trustedReason : attack.liveReason),
+        centred: pick(attack, 'centred SSIM'),
         ssim: pick(attack, 'SSIM'),
         psnr: pick(attack, 'PSNR'),
-        plain: pick(attackOf(averaging, 'plain decoder'), 'SSIM'),
+        plain: pick(attackOf(averaging, 'plain decoder'), 'centred SSIM'),
         rightFace: attackOf(audit, 'right face')?.values[0],
         auc: recognised?.values.find(({ name }) => /AUC/i.test(name)),
         repeatable: repeated && {
-          one: pick(repeated, 'SSIM ×1'),
-          sixtyFour: pick(repeated, 'SSIM ×64'),
+          one: pick(repeated, 'centred SSIM ×1'),
+          sixtyFour: pick(repeated, 'centred SSIM ×64'),
           distinct: repeated.settings.distinctReleases,
         },
         ...(alpha === headline && kind === 'bottleneck' ? { cost: done(`cost ${headline} ${model}`)?.result } : {}),
@@ -352,13 +355,14 @@ function printTable({ rows, fitStep, seconds }) {
     'transform',
     'alpha',
     'AP',
-    'SSIM',
+    'centred SSIM',
     'worst decile',
+    'SSIM',
     'PSNR',
     'right face',
     'AUC',
     'nats',
-    'plain SSIM',
+    'plain',
     '×1 / ×64 repeatable',
     'verdict',
   ];
@@ -367,8 +371,9 @@ function printTable({ rows, fitStep, seconds }) {
     row.transform,
     row.alpha ?? '',
     row.ap ? `${number(row.ap.mean)} ± ${number(row.ap.sd)} (${row.ap.runs})` : '–',
+    number(row.centred?.mean),
+    number(row.centred?.worstDecile),
     number(row.ssim?.mean),
-    number(row.ssim?.worstDecile),
     number(row.psnr?.mean, 1),
     row.rightFace ? `${number(row.rightFace.mean)} (${row.rightFace.name})` : '–',
     number(row.auc?.mean),

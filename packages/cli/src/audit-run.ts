@@ -219,8 +219,12 @@ class Stages {
       await decoder.close();
       const shown = await this.data('test');
       const rebuilt = await this.rebuild(model, this.clean(shown), shown);
-      const { ssim, psnr } = scorePictures(shown, rebuilt);
-      return { attacks: [], groups: [], notes: { ssim, psnr }, models: new Map([['decoder', model]]) };
+      return {
+        attacks: [],
+        groups: [],
+        notes: { ...scorePictures(shown, rebuilt) },
+        models: new Map([['decoder', model]]),
+      };
     });
   }
 

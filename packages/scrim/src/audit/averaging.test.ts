@@ -29,9 +29,9 @@ describe('averaging attack', () => {
   let train: AttackData;
   let test: AttackData;
   let attack: AveragingAttack;
-  const ceiling = (): { name: string; scores: { ssim: number[]; psnr: number[] } } => ({
+  const ceiling = (): { name: string; scores: { centred: number[]; ssim: number[]; psnr: number[] } } => ({
     name: 'clean activation',
-    scores: { ssim: test.records.map(() => 0.9), psnr: test.records.map(() => 25) },
+    scores: { centred: test.records.map(() => 0.9), ssim: test.records.map(() => 0.9), psnr: test.records.map(() => 25) },
   });
 
   beforeAll(async () => {

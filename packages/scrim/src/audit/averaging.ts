@@ -16,7 +16,7 @@ import {
   releaseMechanism,
   type TrainingNoise,
 } from './attack-releases.js';
-import { judgeLiveness, type PictureScores, PSNR_VALUE, SSIM_VALUE, summarizeValue } from './attack-result.js';
+import { judgeLiveness, type PictureScores, summarizePictures } from './attack-result.js';
 import type { AttackCopies } from './averaging-copies.js';
 import { type FloorGuesses, pictureFloors, scorePictures } from './baselines.js';
 import { type DecoderSettings, type TrainedDecoder, trainDecoder } from './decoder.js';
@@ -179,9 +179,9 @@ async function average(context: Context, way: Way): Promise<AttackResult> {
   const last = scores.at(-1) as PictureScores;
   const { live, reason } = judgeLiveness({
     name: 'the decoder',
-    attack: [last.ssim],
-    floors: floors.map((floor) => ({ name: floor.name, values: floor.scores.ssim })),
-    ceiling: { name: ceiling.name, values: ceiling.scores.ssim },
+    attack: [last.centred],
+    floors: floors.map((floor) => ({ name: floor.name, values: floor.scores.centred })),
+    ceiling: { name: ceiling.name, values: ceiling.scores.centred },
   });
   const points = scores.map(({ ssim }, i) => ({ x: counts[i] as number, y: meanOf(ssim) }));
   return {
@@ -206,12 +206,11 @@ async function average(context: Context, way: Way): Promise<AttackResult> {
   };
 }
 
-/** Values at one count, PSNR first: the caller reverses the list, so that the largest count's SSIM leads. */
-function at(count: number, { ssim, psnr }: PictureScores): AttackValue[] {
-  return [
-    summarizeValue({ ...PSNR_VALUE, name: `PSNR ×${count}` }, [psnr]),
-    summarizeValue({ ...SSIM_VALUE, name: `SSIM ×${count}` }, [ssim]),
-  ];
+/** Values at one count, last first: the caller reverses the list, so that the largest count's SSIM leads. */
+function at(count: number, scores: PictureScores): AttackValue[] {
+  return summarizePictures([scores])
+    .map((value) => ({ ...value, name: `${value.name} ×${count}` }))
+    .reverse();
 }
 
 /** The mean of some releases. */

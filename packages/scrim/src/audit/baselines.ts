@@ -6,7 +6,7 @@
  * sees the service's answers can do the latter, so what beats it has learnt more than where faces are.
  */
 import { assertArgument, ScrimError } from '../errors.js';
-import { type Box, psnr, ssim } from '../metrics/index.js';
+import { type Box, centredSsim, psnr, ssim } from '../metrics/index.js';
 import { float32 } from '../tensor.js';
 import { type AttackData, type AttackRecord, imageToPlanes } from './attack.js';
 import type { PictureScores } from './attack-result.js';
@@ -19,7 +19,7 @@ const OBJECT_SIDE = 48;
 const MIN_OBJECTS = 8;
 
 /**
- * SSIM and PSNR of guesses.
+ * SSIM, centred SSIM and PSNR of guesses.
  * @param guesses one picture [3, H, W] in [0, 1] for each record of `data`; values outside are clamped
  * @throws ScrimError INVALID_ARGUMENT if there is not one guess a record; UNSUPPORTED for pictures below 11×11
  */
@@ -29,15 +29,19 @@ export function scorePictures(data: AttackData, guesses: readonly Float32Array[]
     `there are ${guesses.length} guesses for ${data.records.length} samples`,
   );
   const scores = data.records.map((record, i) => scorePicture(data, record, guesses[i] as Float32Array));
-  return { ssim: scores.map((score) => score.ssim), psnr: scores.map((score) => score.psnr) };
+  return {
+    centred: scores.map((score) => score.centred),
+    ssim: scores.map((score) => score.ssim),
+    psnr: scores.map((score) => score.psnr),
+  };
 }
 
-/** SSIM and PSNR of one guess. @throws ScrimError UNSUPPORTED for pictures below 11×11 */
+/** SSIM, centred SSIM and PSNR of one guess. @throws ScrimError UNSUPPORTED for pictures below 11×11 */
 export function scorePicture(
   data: AttackData,
   record: AttackRecord,
   guess: Float32Array,
-): { readonly ssim: number; readonly psnr: number } {
+): { readonly centred: number; readonly ssim: number; readonly psnr: number } {
   const { width, height } = data.picture;
   if (Math.min(width, height) < 11) {
     throw new ScrimError(
@@ -51,6 +55,7 @@ export function scorePicture(
     guess.map((value) => Math.max(0, Math.min(1, value))),
   );
   return {
+    centred: centredSsim(original, clamped),
     ssim: ssim(original, clamped, { dataRange: 1 }),
     psnr: Math.min(MAX_PSNR, psnr(original, clamped, { dataRange: 1 })),
   };

@@ -21,10 +21,8 @@ import {
   averageOverSeeds,
   judgeLiveness,
   type PictureScores,
-  PSNR_VALUE,
   pictureBaseline,
-  SSIM_VALUE,
-  summarizeValue,
+  summarizePictures,
 } from './attack-result.js';
 import { type FloorGuesses, pictureFloors, scorePictures } from './baselines.js';
 import {
@@ -118,9 +116,9 @@ export async function runDecoderAttack(
   const distrusted = trust.find(({ trusted }) => !trusted) ?? trust[0];
   const { live, reason } = judgeLiveness({
     name: 'the decoder',
-    attack: perSeed.map(({ ssim }) => ssim),
-    floors: floors.map(({ name, scores }) => ({ name, values: scores.ssim })),
-    ceiling: { name: ceiling.name, values: ceiling.scores.ssim },
+    attack: perSeed.map(({ centred }) => centred),
+    floors: floors.map(({ name, scores }) => ({ name, values: scores.centred })),
+    ceiling: { name: ceiling.name, values: ceiling.scores.centred },
   });
   const result: AttackResult = {
     name: decoder.settings.sees === 'remote' ? 'decoder T' : 'plain decoder',
@@ -200,6 +198,7 @@ export async function tryDecoder(
   }
   return {
     scores: {
+      centred: averageOverSeeds(all.map(({ centred }) => centred)),
       ssim: averageOverSeeds(all.map(({ ssim }) => ssim)),
       psnr: averageOverSeeds(all.map(({ psnr }) => psnr)),
     },
@@ -262,20 +261,6 @@ export async function runDecoderSweep(
     results.push({ ...result, name: `decoder, ${name}` });
   }
   return results;
-}
-
-/** SSIM and PSNR over samples and seeds. */
-export function summarizePictures(perSeed: readonly PictureScores[]): AttackResult['values'] {
-  return [
-    summarizeValue(
-      SSIM_VALUE,
-      perSeed.map(({ ssim }) => ssim),
-    ),
-    summarizeValue(
-      PSNR_VALUE,
-      perSeed.map(({ psnr }) => psnr),
-    ),
-  ];
 }
 
 /** Floors and ceiling as a report shows them. */

@@ -6,10 +6,11 @@
  *   -> per stage: conv3×3 -> 4c, pixel shuffle ×2, GELU, conv3×3 -> c, GELU       c = 96, 64, 32, 32, …
  *   -> conv3×3 -> 3
  *
- * Loss: MSE of pixels in units of 128 grey levels − 0.2·SSIM (Wang et al. 2004, 11×11 Gaussian of σ 1.5, as a separable
+ * Loss: MSE of pixels in units of 128 grey levels − 0.2·SSIM of the same, centred (Wang et al. 2004, 11×11 Gaussian of σ 1.5, as a separable
  * convolution). Everything is written in operators that the WebGPU provider has kernels for, forward and backward.
  */
 import { ScrimError } from '../errors.js';
+import { CENTRED_UNIT, PHOTO_COLOUR } from '../metrics/index.js';
 import type { FitRandom } from '../noise/fit/fit-random.js';
 import type { Graph } from '../onnx/index.js';
 import { float32, scalar } from '../tensor.js';
@@ -231,11 +232,20 @@ export function addDecoderLoss(
   if (kind === 'mse' || Math.min(size.width, size.height) < WINDOW) {
     return grey;
   }
-  const ssim = addSsim(graph, picture, 'target', size, batch);
+  const colour = graph.addInitializer(
+    'decoder_photo_colour',
+    float32(
+      [1, 3, 1, 1],
+      Float32Array.from(PHOTO_COLOUR, (level) => level / 255),
+    ),
+  );
+  const unit = graph.addInitializer('decoder_unit', scalar(255 / CENTRED_UNIT));
+  const centre = (value: string): string => graph.add('Mul', [graph.add('Sub', [value, colour]), unit]);
+  const ssim = addSsim(graph, centre(picture), centre('target'), size, batch);
   return kind === 'ssim' ? weighted(ssim, -1) : graph.add('Sub', [grey, weighted(ssim, SSIM_WEIGHT)]);
 }
 
-/** Mean SSIM of two batches [batch, 3, H, W] of values in 0 to 1, over the places where the window fits. */
+/** Mean SSIM of two batches [batch, 3, H, W] of values of range 1, over the places where the window fits. */
 function addSsim(
   graph: Graph,
   a: string,

@@ -9,7 +9,7 @@
 import { cosineDecay, type Schedule } from '../autodiff/index.js';
 import type { Engine, Session } from '../engine/engine.js';
 import { assertArgument, ScrimError } from '../errors.js';
-import { ssim as ssimOf } from '../metrics/index.js';
+import { centredSsim } from '../metrics/index.js';
 import { createFitRandom } from '../noise/fit/fit-random.js';
 import { createNetworkTrainer, type NetworkTrainer } from '../noise/fit/network-trainer.js';
 import { Graph } from '../onnx/index.js';
@@ -476,7 +476,7 @@ async function heldOutLoss(
     const mse = (squares / guess.data.length) * (255 / 128) ** 2;
     if (settings.loss === 'mse' || small) sum += mse;
     else {
-      const similarity = ssimOf(original, guess, { dataRange: 1 });
+      const similarity = centredSsim(original, guess);
       sum += settings.loss === 'ssim' ? -similarity : mse - SSIM_WEIGHT * similarity;
     }
   }

@@ -9,7 +9,7 @@ import { mean } from '../metrics/index.js';
 import type { DiagonalParameters } from '../noise/diagonal.js';
 import type { AttackData, AttackHooks, AttackResult } from './attack.js';
 import { releaseMechanism } from './attack-releases.js';
-import { judgeLiveness } from './attack-result.js';
+import { judgeLiveness, summarizePictures } from './attack-result.js';
 import { meanPhoto, pictureFloors, scorePictures } from './baselines.js';
 import {
   assertDisjoint,
@@ -17,7 +17,6 @@ import {
   type PictureCeiling,
   pictureBaselines,
   reportPictures,
-  summarizePictures,
 } from './decoder-attack.js';
 import { createPictureSearch, type FoundPicture, type OptimisationSettings } from './optimisation.js';
 
@@ -90,9 +89,9 @@ export async function runOptimisationAttack(
   const floors = pictureFloors(train, test);
   const { live, reason } = judgeLiveness({
     name: 'the search',
-    attack: [scores.ssim],
-    floors: floors.map((floor) => ({ name: floor.name, values: floor.scores.ssim })),
-    ceiling: { name: ceiling.name, values: ceiling.scores.ssim },
+    attack: [scores.centred],
+    floors: floors.map((floor) => ({ name: floor.name, values: floor.scores.centred })),
+    ceiling: { name: ceiling.name, values: ceiling.scores.centred },
   });
   const { encoding: _, smoothness: __, ceiling: ___, ...plain } = settings;
   return {

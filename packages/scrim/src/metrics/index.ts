@@ -33,7 +33,7 @@ export { type IdentificationScores, rankOneRate } from './identification.js';
 export { type Box, intersectionOverUnion, type ScoredBox } from './intersection-over-union.js';
 export { DEFAULT_IOU_THRESHOLD, type GroundTruth, type Match, matchDetections } from './match-detections.js';
 export { type DataRangeOptions, mse, type PixelTensor, psnr } from './squared-error.js';
-export { ssim } from './ssim.js';
+export { CENTRED_UNIT, centredSsim, PHOTO_COLOUR, ssim } from './ssim.js';
 export {
   type BootstrapOptions,
   bootstrapInterval,
