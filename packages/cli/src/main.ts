@@ -166,6 +166,7 @@ function buildProgram(context: CommandContext): Command {
       ),
     )
     .option('--learning-rate <r>', 'of Adam (default: 0.05, bottleneck 0.002)', Number)
+    .option('--tail-learning-rate <r>', "of the tail's weights in a bottleneck fit (default: 0.0005)", Number)
     .option('--seed <text>', 'seed of the fit (not of any key): the same seed gives the same noise parameters', 'scrim')
     .option('--noise-only', 'leave the models out of the bundle (they are completed from the model it names)')
     .option('--checkpoint <file>', 'where an interrupted fit is kept; default: <out>.checkpoint')

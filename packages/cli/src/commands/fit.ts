@@ -33,6 +33,7 @@ interface FitOptions {
   readonly batch?: number;
   readonly canvases?: number;
   readonly learningRate?: number;
+  readonly tailLearningRate?: number;
   readonly seed: string;
   readonly noiseOnly?: boolean;
   readonly checkpoint?: string;
@@ -71,9 +72,10 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
   const checkpointFile = options.checkpoint ?? `${options.out.replace(/\/+$/, '')}.checkpoint`;
   const { transform } = options;
   if (transform !== 'bottleneck') {
-    for (const name of ['encoder', 'channels', 'adversary'] as const) {
+    for (const name of ['encoder', 'channels', 'adversary', 'tailLearningRate'] as const) {
       if (options[name] !== undefined) {
-        throw new ScrimError('INVALID_ARGUMENT', `--${name} is for --transform bottleneck, not for ${transform}`);
+        const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+        throw new ScrimError('INVALID_ARGUMENT', `--${flag} is for --transform bottleneck, not for ${transform}`);
       }
     }
   }
@@ -206,6 +208,7 @@ async function bottleneck({ context, options, prepared, keep, resume, log }: Run
     ...(options.channels === undefined ? {} : { channels: options.channels }),
     ...(options.batch === undefined ? {} : { batchSize: options.batch }),
     ...(options.learningRate === undefined ? {} : { learningRate: options.learningRate }),
+    ...(options.tailLearningRate === undefined ? {} : { tailLearningRate: options.tailLearningRate }),
     ...(options.adversary === undefined ? {} : { adversary: options.adversary }),
   });
   const { files, fit: fitted } = await fitBottleneckAlpha(context, prepared, {
@@ -257,7 +260,8 @@ function commandLine(options: FitOptions): string {
   const shape =
     options.transform === 'bottleneck'
       ? `--encoder ${options.encoder ?? 'deep'} --channels ${options.channels ?? 8} ` +
-        (options.adversary === undefined ? '' : `--adversary ${options.adversary} `)
+        (options.adversary === undefined ? '' : `--adversary ${options.adversary} `) +
+        (options.tailLearningRate === undefined ? '' : `--tail-learning-rate ${options.tailLearningRate} `)
       : '';
   return (
     `scrim fit --model ${model} --alpha ${options.alpha} ${given} ` +

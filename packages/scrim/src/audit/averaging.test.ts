@@ -31,7 +31,11 @@ describe('averaging attack', () => {
   let attack: AveragingAttack;
   const ceiling = (): { name: string; scores: { centred: number[]; ssim: number[]; psnr: number[] } } => ({
     name: 'clean activation',
-    scores: { centred: test.records.map(() => 0.9), ssim: test.records.map(() => 0.9), psnr: test.records.map(() => 25) },
+    scores: {
+      centred: test.records.map(() => 0.9),
+      ssim: test.records.map(() => 0.9),
+      psnr: test.records.map(() => 25),
+    },
   });
 
   beforeAll(async () => {

@@ -41,7 +41,11 @@ describe('optimisation attack', () => {
     const hidden = await createSmallService(engine, 60);
     const ceiling = {
       name: 'clean activation',
-      scores: { centred: test.records.map(() => 0.9), ssim: test.records.map(() => 0.9), psnr: test.records.map(() => 25) },
+      scores: {
+        centred: test.records.map(() => 0.9),
+        ssim: test.records.map(() => 0.9),
+        psnr: test.records.map(() => 25),
+      },
     };
     const result = await runOptimisationAttack(
       { target: hidden, train, test, crypto },

@@ -31,6 +31,11 @@ interface Held {
   readonly resident: readonly (readonly [string, string])[];
   /** What the last run left, by input. */
   readonly kept: Map<string, OrtTensor>;
+  /**
+   * Where outputs stay on the device: all that were ever fetched. onnxruntime-node binds outputs for good there, and
+   * refuses a run that asks for fewer than one before it.
+   */
+  readonly bound: Set<string> | undefined;
   readonly runOptions: InferenceSession.RunOptions;
 }
 
@@ -69,6 +74,7 @@ class OrtBackend implements Backend {
           session,
           resident: Object.entries(options.resident),
           kept: new Map(),
+          bound: isBound(settings, options.resident) ? new Set() : undefined,
           runOptions: logSeverityLevel === undefined ? {} : { logSeverityLevel },
         });
         return { graph, inputs, outputs };
@@ -82,13 +88,14 @@ class OrtBackend implements Backend {
   }
 
   async run(graph: number, feeds: NamedTensors, options: BackendRunOptions): Promise<Record<string, Tensor>> {
-    const { session, runOptions, resident, kept } = this.#find(graph);
+    const { session, runOptions, resident, kept, bound } = this.#find(graph);
     try {
       const fed = Object.fromEntries(
         Object.entries(feeds).map(([name, value]) => [name, toOrt(this.#ort.Tensor, value)]),
       );
       for (const [input, value] of kept) fed[input] ??= value;
-      const fetches = [...options.fetches, ...resident.map(([, output]) => output)];
+      for (const name of options.fetches) bound?.add(name);
+      const fetches = [...(bound ?? options.fetches), ...resident.map(([, output]) => output)];
       const given = await session.run(fed, fetches, runOptions);
       for (const [input, output] of resident) {
         kept.get(input)?.dispose();
@@ -119,12 +126,16 @@ class OrtBackend implements Backend {
 }
 
 /** On WebGPU the resident outputs stay in buffers of the device; elsewhere all memory is the processor's anyway. */
+function isBound(settings: InferenceSession.SessionOptions, resident: Readonly<Record<string, string>>): boolean {
+  const providers = (settings.executionProviders ?? []).map((p) => (typeof p === 'string' ? p : p.name));
+  return Object.keys(resident).length > 0 && providers.includes('webgpu');
+}
+
 function outputLocations(
   settings: InferenceSession.SessionOptions,
   resident: Readonly<Record<string, string>>,
 ): Pick<InferenceSession.SessionOptions, 'preferredOutputLocation'> {
+  if (!isBound(settings, resident)) return {};
   const stays = Object.values(resident);
-  const providers = (settings.executionProviders ?? []).map((p) => (typeof p === 'string' ? p : p.name));
-  if (stays.length === 0 || !providers.includes('webgpu')) return {};
   return { preferredOutputLocation: Object.fromEntries(stays.map((name) => [name, 'gpu-buffer' as const])) };
 }
