@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { float32, type Tensor, tensor } from '../tensor.js';
 import { mse, psnr } from './squared-error.js';
-import { ssim } from './ssim.js';
+import { CENTRED_UNIT, centredSsim, PHOTO_COLOUR, ssim } from './ssim.js';
 
 /** Two images of a formula that is quickly written in any language; pixels in 0…255. */
 function pair(channels: number, height: number, width: number): { a: Uint8Array; b: Uint8Array } {
@@ -107,5 +107,39 @@ describe('laws of ssim', () => {
     }
     expect(() => ssim(zeros([12, 20]), zeros([20, 12]), { dataRange: 1 })).toThrow(/shape/);
     expect(() => ssim(zeros([12, 12]), zeros([12, 12]), { dataRange: 0 })).toThrow(/dataRange/);
+  });
+});
+
+describe('centredSsim', () => {
+  const shape = [3, 16, 20];
+  const picture = (value: (i: number, plane: number) => number) =>
+    float32(
+      shape,
+      Float32Array.from({ length: 960 }, (_, i) => value(i % 320, Math.floor(i / 320))),
+    );
+  const photo = picture((i, c) => 0.5 + 0.3 * Math.sin(i / 7 + c) + 0.1 * Math.cos(i / 3));
+
+  it('is the SSIM of pixels less the mean colour, in units of 128 levels', () => {
+    const other = picture((i, c) => 0.4 + 0.2 * Math.sin(i / 5 + 2 * c));
+    const centre = (values: Float32Array) =>
+      float32(
+        shape,
+        values.map((value, i) => (255 * value - (PHOTO_COLOUR[Math.floor(i / 320)] as number)) / CENTRED_UNIT),
+      );
+    const expected = ssim(centre(photo.data), centre(other.data), { dataRange: 1 });
+    expect(centredSsim(photo, other)).toBeCloseTo(expected, 6);
+    expect(centredSsim(photo, photo)).toBeCloseTo(1, 6);
+  });
+
+  it('gives little to who only knows how bright photos are', () => {
+    const flat = picture((_, c) => (PHOTO_COLOUR[c] as number) / 255);
+    const wall = picture((i) => 0.6 + 0.02 * Math.sin(i / 9));
+    expect(Math.abs(centredSsim(wall, flat))).toBeLessThan(0.02);
+    expect(ssim(wall, flat, { dataRange: 1 })).toBeGreaterThan(0.5);
+  });
+
+  it('refuses pictures without three planes', () => {
+    const grey = float32([1, 16, 20], new Float32Array(320));
+    expect(() => centredSsim(grey, grey)).toThrow(/\[1, 16, 20\], expected \[3, H, W\]/);
   });
 });

@@ -91,6 +91,8 @@ export interface BottleneckCheckpoint {
   readonly start: Readonly<Record<string, Float32Array>>;
   readonly random: FitRandomState;
   readonly task: number;
+  /** Seconds spent so far. */
+  readonly seconds?: number;
 }
 
 /** Result of a fit. */
@@ -212,7 +214,7 @@ export async function fitBottleneck(options: BottleneckFitOptions): Promise<Bott
     'an adversary needs a picture for every cached example',
   );
   const { now = () => 0, resume } = hooks;
-  const started = now();
+  const started = now() - 1000 * (resume?.seconds ?? 0);
   const architecture = architectureOf(cache, settings);
   if (resume) checkResume(resume, settings, cache);
   const random = createFitRandom(`${seed}/batches`);
@@ -246,7 +248,15 @@ export async function fitBottleneck(options: BottleneckFitOptions): Promise<Bott
     try {
       const from = resume?.phase === phase ? resume : undefined;
       if (from) loop.trainer.restore(from.trainer);
-      finalTask = await runPhase(phase, loop, { cache, settings, random, hooks, weights, task: from?.task ?? 0 });
+      finalTask = await runPhase(phase, loop, {
+        cache,
+        settings,
+        random,
+        hooks,
+        weights,
+        task: from?.task ?? 0,
+        started,
+      });
       for (const [name, value] of loop.trainer.weights('average')) weights.set(loop.names.get(name) ?? name, value);
     } finally {
       await loop.trainer.close();
@@ -516,6 +526,8 @@ interface LoopContext {
   readonly hooks: BottleneckHooks;
   readonly weights: ReadonlyMap<string, Tensor<'float32'>>;
   readonly task: number;
+  /** When the fit began, by the hooks' clock, less what earlier runs of it took. */
+  readonly started: number;
 }
 
 async function runPhase(phase: 'push' | 'recover', loop: Phase, context: LoopContext): Promise<number> {
@@ -543,6 +555,7 @@ async function runPhase(phase: 'push' | 'recover', loop: Phase, context: LoopCon
       start,
       random: random.state(),
       task: recentTask,
+      ...(hooks.now ? { seconds: (hooks.now() - context.started) / 1000 } : {}),
     });
   };
   while (step < steps) {

@@ -78,6 +78,8 @@ export interface DiagonalFitCheckpoint {
   readonly arrays: Readonly<Record<string, Float32Array>>;
   readonly random: FitRandomState;
   readonly task: number;
+  /** Seconds spent so far. */
+  readonly seconds?: number;
 }
 
 /** Result of a fit. */
@@ -233,7 +235,7 @@ async function runFit(
   const size = shape.reduce((product, dimension) => product * dimension, 1);
   const parameterSize = training.parameterShape.reduce((product, dimension) => product * dimension, 1);
   const { now = () => 0 } = hooks;
-  const started = now();
+  const started = now() - 1000 * (hooks.resume?.seconds ?? 0);
 
   const parameters: ParameterArrays = {
     gamma: new Float32Array(parameterSize),
@@ -257,6 +259,7 @@ async function runFit(
     arrays: copyArrays({ ...parameters, ...state.moments }),
     random: random.state(),
     task: recentTask,
+    ...(hooks.now ? { seconds: (now() - started) / 1000 } : {}),
   });
 
   const clean = new Float32Array(batchSize * size);
