@@ -114,6 +114,6 @@ function decode(body: Uint8Array, encoding: string, maxBytes: number): Promise<U
 }
 
 /** node:tls takes strings and Buffers. */
-function pem(value: string | Uint8Array | undefined): string | Buffer | undefined {
+export function pem(value: string | Uint8Array | undefined): string | Buffer | undefined {
   return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : value;
 }

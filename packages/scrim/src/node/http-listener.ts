@@ -10,7 +10,7 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { ScrimError } from '../errors.js';
 import { errorAnswer, type HttpAnswer, type HttpCall } from '../server/index.js';
-import { checkServerTls, type ServerTls } from './server-certificates.js';
+import { checkServerTls, type ServerTls, secureSettings } from './server-certificates.js';
 import { createTokenCheck } from './server-token.js';
 
 /** One line of the access log. */
@@ -90,18 +90,7 @@ export async function listenHttp(options: HttpListenerOptions): Promise<HttpList
     server =
       tls === undefined
         ? createServer(settings, onRequest)
-        : createTlsServer(
-            {
-              ...settings,
-              cert: tls.cert as string,
-              key: tls.key as string,
-              minVersion: 'TLSv1.2',
-              ...(tls.clientCa === undefined
-                ? {}
-                : { ca: tls.clientCa as string, requestCert: true, rejectUnauthorized: true }),
-            },
-            onRequest,
-          );
+        : createTlsServer({ ...settings, ...secureSettings(tls) }, onRequest);
   } catch (error) {
     throw ScrimError.from(error, 'INVALID_ARGUMENT', "the TLS certificate or key can't be used");
   }
