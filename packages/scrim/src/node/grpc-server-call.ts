@@ -203,7 +203,7 @@ export class ServerCall {
   #limitTime(timeoutMs: number): void {
     this.#timer = setTimeout(
       () => {
-        const late = new ScrimError('DEADLINE_EXCEEDED', 'the deadline of the call has passed');
+        const late = new ScrimError('DEADLINE_EXCEEDED', 'Deadline exceeded');
         this.fail(late);
       },
       Math.min(timeoutMs, MAX_TIMER_MS),
