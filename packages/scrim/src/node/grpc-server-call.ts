@@ -18,6 +18,7 @@ import {
   wireErrorOf,
 } from '../protocol/index.js';
 import type { Caller } from '../server/index.js';
+import { freeBuffers } from './free-buffers.js';
 import { drained } from './http2-drain.js';
 
 /** Names of the encodings of messages that are read. */
@@ -144,9 +145,11 @@ export class ServerCall {
     if (!this.#write(parts)) await drained(this.#stream);
   }
 
-  /** Sends the last message, if any, and the status OK. */
-  finish(parts?: readonly Uint8Array[]): void {
+  /** Sends the last message, if any, and the status OK. @param spent Buffers that nobody needs once it is sent */
+  finish(parts?: readonly Uint8Array[], spent?: readonly ArrayBuffer[]): void {
     if (this.#isOver || this.#stream.destroyed || this.#stream.closed) return;
+    // Only then: an answer that breaks off may still be in the hands of the system.
+    if (spent) this.#stream.once('finish', () => freeBuffers(spent));
     this.#stream.cork();
     if (parts) this.#write(parts);
     else this.#head();

@@ -32,7 +32,7 @@ import {
   unloadRequestFromMessage,
   wireErrorOf,
 } from '../protocol/index.js';
-import type { Caller, InferenceServer } from '../server/index.js';
+import { type Caller, type InferenceServer, spentBuffers } from '../server/index.js';
 import { ServerCall } from './grpc-server-call.js';
 import type { AccessRecord } from './http-listener.js';
 import { checkServerTls, type ServerTls, secureSettings } from './server-certificates.js';
@@ -71,6 +71,12 @@ export interface GrpcListener {
 
 type Handler = (call: ServerCall) => void;
 
+interface Answer {
+  readonly parts: readonly Uint8Array[];
+  /** Buffers that nobody needs once the answer is sent. */
+  readonly spent?: readonly ArrayBuffer[];
+}
+
 const SERVICE = pb.GRPCInferenceService.typeName;
 const HEALTH = healthPb.Health.typeName;
 /** HTTP/2 window: large enough that a tensor needs no round trip on the way. */
@@ -91,7 +97,7 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
     service: string,
     name: string,
     input: I,
-    answer: (message: MessageShape<I>, call: ServerCall) => Promise<Uint8Array[]> | Uint8Array[],
+    answer: (message: MessageShape<I>, call: ServerCall, bytes: Uint8Array) => Promise<Answer>,
     rawField?: number,
   ): void => {
     handlers.set(`/${service}/${name}`, (call) => {
@@ -99,7 +105,8 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
       const run = async (): Promise<void> => {
         try {
           if (bytes === undefined) throw new ScrimError('UNSUPPORTED', 'the call has no message, expected one');
-          call.finish(await answer(decodeMessage(input, bytes, { limits }), call));
+          const { parts, spent } = await answer(decodeMessage(input, bytes, { limits }), call, bytes);
+          call.finish(parts, spent);
         } catch (error) {
           call.fail(error);
         }
@@ -120,7 +127,7 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
     input: I,
     output: O,
     task: (message: MessageShape<I>) => Promise<MessageInitShape<O>> | MessageInitShape<O>,
-  ): void => unary(service, name, input, async (message) => [encodeMessage(output, await task(message))]);
+  ): void => unary(service, name, input, async (message) => ({ parts: [encodeMessage(output, await task(message))] }));
 
   define(SERVICE, 'ServerLive', pb.ServerLiveRequestSchema, pb.ServerLiveResponseSchema, () => ({
     live: server.live(),
@@ -147,8 +154,11 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
     SERVICE,
     'ModelInfer',
     pb.ModelInferRequestSchema,
-    async (message, call) =>
-      encodeGrpcResponse(await infer(call.caller, inferRequestFromMessage(message, limits), { signal: call.signal })),
+    async (message, call, bytes) => {
+      const request = inferRequestFromMessage(message, limits);
+      const response = await infer(call.caller, request, { signal: call.signal });
+      return { parts: encodeGrpcResponse(response), spent: spentBuffers([bytes], response) };
+    },
     REQUEST_RAW_FIELD,
   );
   define(

@@ -10,6 +10,7 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { ScrimError } from '../errors.js';
 import { errorAnswer, type HttpAnswer, type HttpCall } from '../server/index.js';
+import { freeArrays, freeBuffers } from './free-buffers.js';
 import { checkServerTls, type ServerTls, secureSettings } from './server-certificates.js';
 import { createTokenCheck } from './server-token.js';
 
@@ -213,7 +214,7 @@ function createExchange(options: HttpListenerOptions, state: { readonly isClosin
 function send(
   request: IncomingMessage,
   response: ServerResponse,
-  { status, headers, parts }: HttpAnswer,
+  { status, headers, parts, spent }: HttpAnswer,
   cors: Readonly<Record<string, string>>,
   isComplete: boolean,
   keepAlive: boolean,
@@ -223,6 +224,8 @@ function send(
   // A body that was not read to its end can't be told from the next request.
   const ending = keepAlive ? {} : { connection: 'close' };
   const length = status === 204 ? {} : { 'content-length': String(size) };
+  // Only then: an answer that breaks off may still be in the hands of the system.
+  if (spent) response.once('finish', () => freeBuffers(spent));
   response.writeHead(status, { ...headers, ...cors, ...length, ...ending });
   if (request.method === 'HEAD') {
     response.end();
@@ -267,10 +270,12 @@ function readBody(request: IncomingMessage, maxBytes: number): Promise<Uint8Arra
         done(() => reject(tooLarge()));
       } else if (body) {
         body.set(part, size - part.length);
+        freeArrays([part]);
       } else {
         parts.push(part);
         if (known === 0 || size * TRUSTED_SHARE < known) return;
         body = join(parts, known);
+        freeArrays(parts);
         parts = [];
       }
     };
