@@ -1,41 +1,35 @@
 /**
- * A v2 client over gRPC: `inference.GRPCInferenceService` by @grpc/grpc-js, with protobuf-es for the messages.
+ * A v2 client over gRPC: `inference.GRPCInferenceService` by grpc-channel.ts, with protobuf-es for the messages.
  *
- * grpc-js brings connections, TLS, deadlines and streams; messages pass as bytes through protocol/, with its limits.
- * Retries are this project's (client/retry.ts), so that HTTP and gRPC behave alike; those of grpc-js are off.
+ * Messages pass through protocol/, with its limits; tensors are sent from their own memory. Deadlines and retries are
+ * those of client/retry.ts, so that HTTP and gRPC behave alike.
  */
+import { type ConnectionOptions, createSecureContext } from 'node:tls';
 import type { DescMessage, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
-import {
-  type ChannelOptions,
-  Client,
-  compressionAlgorithms,
-  type CallOptions as GrpcCallOptions,
-  credentials as grpcCredentials,
-  Metadata,
-  type ServiceError,
-} from '@grpc/grpc-js';
 import { createRetryContext, type RetryClock, type RetryPolicy, withRetries } from '../client/retry.js';
 import type { CallOptions, TritonClient } from '../client/triton-client.js';
 import { assertArgument, ScrimError } from '../errors.js';
 import {
   DEFAULT_LIMITS,
   decodeMessage,
+  encodeGrpcRequest,
   encodeMessage,
   errorFromGrpc,
   type InferRequest,
   type InferResponse,
-  inferRequestToMessage,
   inferResponseFromMessage,
   type Limits,
   loadRequestToMessage,
   modelMetadataFromMessage,
   modelStatisticsFromMessage,
   pb,
+  RESPONSE_RAW_FIELD,
   repositoryIndexFromMessage,
   serverMetadataFromMessage,
   unloadRequestToMessage,
 } from '../protocol/index.js';
-import type { ClientTls } from './http-agent.js';
+import { GrpcChannel } from './grpc-channel.js';
+import { type ClientTls, pem } from './http-agent.js';
 
 /** How a gRPC client is set up. */
 export interface GrpcClientOptions {
@@ -72,8 +66,6 @@ type Schema = DescMessage;
 
 const SERVICE = `/${pb.GRPCInferenceService.typeName}/`;
 const MESSAGE_OVERHEAD = 2 ** 16;
-/** HTTP/2 window: large enough that an answer needs no round trip on the way. */
-const WINDOW_BYTES = 8 * 2 ** 20;
 const DEFAULT_TIMEOUT_MS = 60_000;
 const LOCAL = /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?$/;
 
@@ -89,59 +81,58 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
     secure || options.bearerToken === undefined || LOCAL.test(target),
     'bearerToken would travel in the clear: use grpcs://',
   );
-  const channel = new Client(target, secure ? secureCredentials(options.tls ?? {}) : grpcCredentials.createInsecure(), {
-    'grpc.max_receive_message_length': limits.maxBytes + MESSAGE_OVERHEAD,
-    'grpc.max_send_message_length': -1,
-    'grpc.enable_retries': 0,
-    'grpc-node.flow_control_window': WINDOW_BYTES,
-    'grpc.enable_channelz': 0,
-    'grpc.default_compression_algorithm': compressionAlgorithms[compression],
-    ...(options.tls?.serverName === undefined ? {} : { 'grpc.ssl_target_name_override': options.tls.serverName }),
-  } satisfies ChannelOptions);
+  const channel = new GrpcChannel({
+    target,
+    secure,
+    tls: tlsOptions(options.tls ?? {}),
+    compression,
+    maxBytes: limits.maxBytes + MESSAGE_OVERHEAD,
+  });
   const retry = createRetryContext(options);
 
-  const metadataOf = (headers: Readonly<Record<string, string>> = {}): Metadata => {
-    const metadata = new Metadata();
-    for (const [name, value] of Object.entries({ ...options.headers, ...headers })) metadata.set(name, value);
-    if (options.bearerToken !== undefined) metadata.set('authorization', `Bearer ${options.bearerToken}`);
-    return metadata;
+  const headersOf = (headers: Readonly<Record<string, string>> = {}): Record<string, string> => {
+    const all: Record<string, string> = {};
+    for (const [name, value] of Object.entries({ ...options.headers, ...headers })) all[name.toLowerCase()] = value;
+    if (options.bearerToken !== undefined) all.authorization = `Bearer ${options.bearerToken}`;
+    return all;
   };
 
-  const unary = async <I extends Schema, O extends Schema, T>(
+  const send = async <O extends Schema, T>(
     what: string,
-    method: { readonly name: string; readonly input: I; readonly output: O },
-    message: MessageInitShape<I>,
+    method: { readonly name: string; readonly output: O },
+    parts: readonly Uint8Array[],
     { timeoutMs = defaultTimeoutMs, signal, headers }: CallOptions,
     read: (answer: MessageShape<O>) => T,
-    extra: { readonly retryable?: boolean; readonly onTransfer?: (sent: number, received: number) => void } = {},
+    extra: {
+      readonly retryable?: boolean;
+      readonly rawField?: number;
+      readonly onTransfer?: (sent: number, received: number) => void;
+    } = {},
   ): Promise<T> => {
-    const bytes = encodeMessage(method.input, message);
-    const { retryable = true, onTransfer } = extra;
+    const { retryable = true, rawField, onTransfer } = extra;
     return withRetries(what, retry, { timeoutMs, signal, retryable }, async (attempt) => {
-      const answer = await new Promise<Uint8Array>((resolve, reject) => {
-        const callOptions: GrpcCallOptions =
-          attempt.remainingMs === undefined ? {} : { deadline: Date.now() + attempt.remainingMs };
-        const call = channel.makeUnaryRequest(
-          `${SERVICE}${method.name}`,
-          asBuffer,
-          (buffer: Buffer) => buffer,
-          bytes,
-          metadataOf(headers),
-          callOptions,
-          (error, value) => {
-            attempt.signal.removeEventListener('abort', abort);
-            if (error || !value) reject(toScrimError(error, what));
-            else resolve(value);
-          },
-        );
-        const abort = (): void => call.cancel();
-        if (attempt.signal.aborted) abort();
-        else attempt.signal.addEventListener('abort', abort, { once: true });
+      const answer = await channel.unary(parts, {
+        path: `${SERVICE}${method.name}`,
+        what,
+        headers: headersOf(headers),
+        timeoutMs: attempt.remainingMs,
+        signal: attempt.signal,
+        rawField,
       });
-      onTransfer?.(bytes.length, answer.length);
+      onTransfer?.(
+        parts.reduce((sum, part) => sum + part.length, 0),
+        answer.length,
+      );
       return read(decodeMessage(method.output, answer, { what, code: 'INVALID_DATA', limits }));
     });
   };
+  const unary = <I extends Schema, O extends Schema, T>(
+    what: string,
+    method: { readonly name: string; readonly input: I; readonly output: O },
+    message: MessageInitShape<I>,
+    callOptions: CallOptions,
+    read: (answer: MessageShape<O>) => T,
+  ): Promise<T> => send(what, method, [encodeMessage(method.input, message)], callOptions, read);
 
   const methods = pb.GRPCInferenceService.method;
   const model = (name: string, version = ''): { name: string; version: string } => ({ name, version });
@@ -205,14 +196,15 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
         () => undefined,
       ),
     infer: async (request, { onTransfer, ...callOptions } = {}) =>
-      unary(
+      send(
         `infer of model '${request.modelName}'`,
         methods.modelInfer,
-        inferRequestToMessage(request),
+        encodeGrpcRequest(request),
         callOptions,
         (answer) => inferResponseFromMessage(answer, limits),
         {
           retryable: request.sequenceId === undefined,
+          rawField: RESPONSE_RAW_FIELD,
           ...(onTransfer === undefined
             ? {}
             : { onTransfer: (sentBytes, receivedBytes) => onTransfer({ sentBytes, receivedBytes }) }),
@@ -221,34 +213,30 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
     async *inferStream(requests, { timeoutMs, signal, headers, onError } = {}) {
       const what = 'infer stream';
       if (signal?.aborted) throw new ScrimError('CANCELLED', `${what} was cancelled`);
-      const call = channel.makeBidiStreamRequest(
-        `${SERVICE}${methods.modelStreamInfer.name}`,
-        asBuffer,
-        (buffer: Buffer) => buffer,
-        metadataOf(headers),
-        timeoutMs === undefined ? {} : { deadline: Date.now() + timeoutMs },
-      );
-      const abort = (): void => call.cancel();
-      signal?.addEventListener('abort', abort, { once: true });
-      let failure: unknown;
+      const late = new AbortController();
+      const timer = timeoutMs === undefined ? undefined : setTimeout(() => late.abort(), timeoutMs);
+      const onAbort = (): void => late.abort();
+      signal?.addEventListener('abort', onAbort, { once: true });
+      const call = channel.stream({
+        path: `${SERVICE}${methods.modelStreamInfer.name}`,
+        what,
+        headers: headersOf(headers),
+        timeoutMs,
+        signal: late.signal,
+      });
+      let failure: { readonly error: unknown } | undefined;
       const writing = (async () => {
         for await (const request of requests) {
-          if (call.destroyed) return;
-          const bytes = encodeMessage(pb.ModelInferRequestSchema, inferRequestToMessage(request));
-          if (!call.write(bytes)) {
-            await new Promise<void>((resolve) => {
-              call.once('drain', resolve);
-              call.once('close', resolve);
-            });
-          }
+          if (call.isOver) return;
+          await call.send(encodeGrpcRequest(request));
         }
         call.end();
       })().catch((error: unknown) => {
-        failure = error;
+        failure = { error };
         call.cancel();
       });
       try {
-        for await (const bytes of call as AsyncIterable<Uint8Array>) {
+        for await (const bytes of call.messages()) {
           const message = decodeMessage(pb.ModelStreamInferResponseSchema, bytes, {
             what,
             code: 'INVALID_DATA',
@@ -262,13 +250,17 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
           } else if (message.inferResponse) yield inferResponseFromMessage(message.inferResponse, limits);
         }
         await writing;
-        if (failure !== undefined) throw failure;
+        if (failure) throw failure.error;
       } catch (error) {
-        if (failure !== undefined) throw failure;
+        if (failure) throw failure.error;
         if (signal?.aborted) throw new ScrimError('CANCELLED', `${what} was cancelled`, { cause: error });
-        throw error instanceof ScrimError ? error : toScrimError(error as ServiceError, what);
+        if (late.signal.aborted) {
+          throw new ScrimError('DEADLINE_EXCEEDED', `${what} took longer than ${timeoutMs} ms`, { cause: error });
+        }
+        throw error;
       } finally {
-        signal?.removeEventListener('abort', abort);
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
         call.cancel();
       }
     },
@@ -276,21 +268,21 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
   };
 }
 
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-function toScrimError(error: ServiceError | null, what: string): ScrimError {
-  if (error === null) return new ScrimError('INVALID_DATA', `${what}: the answer is empty`);
-  if (error instanceof ScrimError) return error;
-  return errorFromGrpc(error.code ?? 2, error.details ?? '', what);
-}
-
-function secureCredentials({ ca, cert, key }: ClientTls): ReturnType<typeof grpcCredentials.createSsl> {
+/** @throws ScrimError INVALID_ARGUMENT for a certificate without its key, or what can't be read */
+function tlsOptions(tls: ClientTls): ConnectionOptions {
+  const { ca, cert, key, passphrase, serverName } = tls;
   assertArgument((cert === undefined) === (key === undefined), 'tls.cert and tls.key belong together: one is missing');
-  const buffer = (value: string | Uint8Array | undefined): Buffer | null =>
-    value === undefined ? null : typeof value === 'string' ? Buffer.from(value) : asBuffer(value);
-  return grpcCredentials.createSsl(buffer(ca), buffer(key), buffer(cert));
+  const given = Object.fromEntries(
+    Object.entries({ ca: pem(ca), cert: pem(cert), key: pem(key), passphrase }).filter(
+      ([, value]) => value !== undefined,
+    ),
+  ) as ConnectionOptions;
+  try {
+    createSecureContext(given);
+  } catch (error) {
+    throw ScrimError.from(error, 'INVALID_ARGUMENT', "tls can't be used");
+  }
+  return { ...given, minVersion: 'TLSv1.2', ...(serverName === undefined ? {} : { servername: serverName }) };
 }
 
 function parseTarget(url: string): { readonly target: string; readonly secure: boolean } {

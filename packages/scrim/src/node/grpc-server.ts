@@ -1,42 +1,41 @@
 /**
- * gRPC for an inference server: inference.GRPCInferenceService and grpc.health.v1.Health over @grpc/grpc-js.
+ * gRPC for an inference server: inference.GRPCInferenceService and grpc.health.v1.Health over node:http2.
  *
- * Messages are read by protocol/, which checks limits before it allocates; grpc-js only moves bytes. What this server
- * lacks (shared memory, trace and log settings) is answered UNIMPLEMENTED. Tokens travel as `authorization` metadata.
+ * A call's way over HTTP/2 is grpc-server-call.ts; messages are read by protocol/, which checks limits before it
+ * allocates, and tensors are sent from their own memory. What this server lacks (shared memory, trace and log settings)
+ * is answered UNIMPLEMENTED. Tokens travel as `authorization` metadata.
  */
-import type { Http2Server, ServerHttp2Session, Settings } from 'node:http2';
+import { setMaxListeners } from 'node:events';
+import { createSecureServer, createServer, type Http2Server, type ServerHttp2Session } from 'node:http2';
+import type { AddressInfo } from 'node:net';
 import type { DescMessage, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
-import {
-  Server,
-  ServerCredentials,
-  type ServerDuplexStream,
-  type ServerUnaryCall,
-  type ServiceDefinition,
-  type sendUnaryData,
-} from '@grpc/grpc-js';
 import { ScrimError } from '../errors.js';
 import {
   type configPb,
   decodeMessage,
+  encodeGrpcResponse,
+  encodeGrpcStreamError,
+  encodeGrpcStreamResponse,
   encodeMessage,
   healthPb,
   type InferRequest,
   type InferResponse,
   inferRequestFromMessage,
-  inferResponseToMessage,
   type Limits,
   loadRequestFromMessage,
   modelMetadataToMessage,
   modelStatisticsToMessage,
   pb,
+  REQUEST_RAW_FIELD,
   repositoryIndexToMessage,
   serverMetadataToMessage,
   unloadRequestFromMessage,
   wireErrorOf,
 } from '../protocol/index.js';
-import type { Caller, InferenceServer } from '../server/index.js';
+import { type Caller, type InferenceServer, spentBuffers } from '../server/index.js';
+import { ServerCall } from './grpc-server-call.js';
 import type { AccessRecord } from './http-listener.js';
-import { checkServerTls, type ServerTls } from './server-certificates.js';
+import { checkServerTls, type ServerTls, secureSettings } from './server-certificates.js';
 import { createTokenCheck } from './server-token.js';
 
 /** How a gRPC listener is made. */
@@ -70,138 +69,106 @@ export interface GrpcListener {
   close(timeoutMs?: number): Promise<void>;
 }
 
-type Unary<I extends DescMessage, O extends DescMessage> = (
-  message: MessageShape<I>,
-  signal: AbortSignal,
-  call: AnyCall,
-) => Promise<MessageInitShape<O>> | MessageInitShape<O>;
+type Handler = (call: ServerCall) => void;
 
-/** What calls of every kind have. */
-type AnyCall = Pick<ServerUnaryCall<Buffer, Buffer>, 'metadata' | 'getPeer'>;
+interface Answer {
+  readonly parts: readonly Uint8Array[];
+  /** Buffers that nobody needs once the answer is sent. */
+  readonly spent?: readonly ArrayBuffer[];
+}
 
 const SERVICE = pb.GRPCInferenceService.typeName;
 const HEALTH = healthPb.Health.typeName;
-const GONE = 'the caller has gone';
 /** HTTP/2 window: large enough that a tensor needs no round trip on the way. */
 const WINDOW_BYTES = 8 * 2 ** 20;
+const MAX_STREAMS = 1_000;
 const DEFAULT_STREAM_REQUESTS = 64;
 
 /** Starts to listen. @throws ScrimError UNAVAILABLE if the address can't be had, INVALID_ARGUMENT for a wrong option. */
 export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListener> {
-  const { server, host = '127.0.0.1', port, tls, tokens = [] } = options;
+  const { server, host = '127.0.0.1', port, tls, tokens = [], onAccess } = options;
   const { limits } = server;
   const { infer = (_, request, inferOptions) => server.infer(request, inferOptions) } = options;
   const isAllowed = createTokenCheck(tokens);
-  const grpc = new Server({
-    'grpc.max_receive_message_length': limits.maxBytes,
-    'grpc.max_send_message_length': -1,
-    // Nothing here asks for these counts, which cost time on every call.
-    'grpc.enable_channelz': 0,
-    'grpc.max_concurrent_streams': 1_000,
-  });
-  widenWindows(grpc);
+  const handlers = new Map<string, Handler>();
 
-  const definition: Record<string, ServiceDefinition[string]> = {};
-  const handlers: Record<string, unknown> = {};
-  const define = (service: string, name: string, stream: boolean): void => {
-    definition[name] = {
-      path: `/${service}/${name}`,
-      requestStream: stream,
-      responseStream: stream,
-      requestSerialize: passBytes,
-      requestDeserialize: passBytes,
-      responseSerialize: passBytes,
-      responseDeserialize: passBytes,
-      originalName: name,
-    };
-  };
-  const record = (path: string, status: number, started: number, requestBytes: number, responseBytes: number): void =>
-    options.onAccess?.({
-      transport: 'grpc',
-      method: 'POST',
-      path,
-      status,
-      requestBytes,
-      responseBytes,
-      ms: Math.round((performance.now() - started) * 1000) / 1000,
+  /** A call of one message and one answer. */
+  const unary = <I extends DescMessage>(
+    service: string,
+    name: string,
+    input: I,
+    answer: (message: MessageShape<I>, call: ServerCall, bytes: Uint8Array) => Promise<Answer>,
+    rawField?: number,
+  ): void => {
+    handlers.set(`/${service}/${name}`, (call) => {
+      let bytes: Uint8Array | undefined;
+      const run = async (): Promise<void> => {
+        try {
+          if (bytes === undefined) throw new ScrimError('UNSUPPORTED', 'the call has no message, expected one');
+          const { parts, spent } = await answer(decodeMessage(input, bytes, { limits }), call, bytes);
+          call.finish(parts, spent);
+        } catch (error) {
+          call.fail(error);
+        }
+      };
+      call.read(
+        (message) => {
+          if (bytes === undefined) bytes = message;
+          else call.fail(new ScrimError('UNSUPPORTED', 'the call has more than one message'));
+        },
+        () => void run(),
+        rawField,
+      );
     });
-  const authorize = (call: AnyCall): void => {
-    if (!isAllowed(callerOf(call).header('authorization') ?? undefined)) {
-      throw new ScrimError('UNAUTHENTICATED', 'the call bears no valid token');
-    }
   };
-  const unary = <I extends DescMessage, O extends DescMessage>(
+  const define = <I extends DescMessage, O extends DescMessage>(
     service: string,
     name: string,
     input: I,
     output: O,
-    task: Unary<I, O>,
-  ): void => {
-    define(service, name, false);
-    handlers[name] = async (call: ServerUnaryCall<Buffer, Buffer>, reply: sendUnaryData<Buffer>): Promise<void> => {
-      const started = performance.now();
-      const gone = new AbortController();
-      // grpc-js says so of every call that ends, answered or not; without a reason abort() makes one with a stack.
-      let isOpen = true;
-      call.on('cancelled', () => {
-        if (isOpen) gone.abort(GONE);
-      });
-      const path = `/${service}/${name}`;
-      try {
-        if (service === SERVICE) authorize(call);
-        const message = decodeMessage(input, plainBytes(call.request), { limits });
-        const bytes = asBuffer(encodeMessage(output, await task(message, gone.signal, call)));
-        isOpen = false;
-        reply(null, bytes);
-        record(path, 0, started, call.request.length, bytes.length);
-      } catch (error) {
-        const { grpc: code, message } = wireErrorOf(error);
-        isOpen = false;
-        reply({ code, details: message });
-        record(path, code, started, call.request.length, 0);
-      }
-    };
-  };
+    task: (message: MessageShape<I>) => Promise<MessageInitShape<O>> | MessageInitShape<O>,
+  ): void => unary(service, name, input, async (message) => ({ parts: [encodeMessage(output, await task(message))] }));
 
-  unary(SERVICE, 'ServerLive', pb.ServerLiveRequestSchema, pb.ServerLiveResponseSchema, () => ({
+  define(SERVICE, 'ServerLive', pb.ServerLiveRequestSchema, pb.ServerLiveResponseSchema, () => ({
     live: server.live(),
   }));
-  unary(SERVICE, 'ServerReady', pb.ServerReadyRequestSchema, pb.ServerReadyResponseSchema, () => ({
+  define(SERVICE, 'ServerReady', pb.ServerReadyRequestSchema, pb.ServerReadyResponseSchema, () => ({
     ready: server.ready(),
   }));
-  unary(SERVICE, 'ModelReady', pb.ModelReadyRequestSchema, pb.ModelReadyResponseSchema, ({ name, version }) => ({
+  define(SERVICE, 'ModelReady', pb.ModelReadyRequestSchema, pb.ModelReadyResponseSchema, ({ name, version }) => ({
     ready: server.modelReady(name, version),
   }));
-  unary(SERVICE, 'ServerMetadata', pb.ServerMetadataRequestSchema, pb.ServerMetadataResponseSchema, () =>
+  define(SERVICE, 'ServerMetadata', pb.ServerMetadataRequestSchema, pb.ServerMetadataResponseSchema, () =>
     serverMetadataToMessage(server.metadata()),
   );
-  unary(SERVICE, 'ModelMetadata', pb.ModelMetadataRequestSchema, pb.ModelMetadataResponseSchema, (message) =>
+  define(SERVICE, 'ModelMetadata', pb.ModelMetadataRequestSchema, pb.ModelMetadataResponseSchema, (message) =>
     modelMetadataToMessage(server.modelMetadata(message.name, message.version)),
   );
-  unary(SERVICE, 'ModelConfig', pb.ModelConfigRequestSchema, pb.ModelConfigResponseSchema, (message) => ({
+  define(SERVICE, 'ModelConfig', pb.ModelConfigRequestSchema, pb.ModelConfigResponseSchema, (message) => ({
     config: server.modelConfig(message.name, message.version) as configPb.ModelConfig,
   }));
-  unary(SERVICE, 'ModelStatistics', pb.ModelStatisticsRequestSchema, pb.ModelStatisticsResponseSchema, (message) =>
+  define(SERVICE, 'ModelStatistics', pb.ModelStatisticsRequestSchema, pb.ModelStatisticsResponseSchema, (message) =>
     modelStatisticsToMessage(server.statistics(message.name, message.version)),
   );
   unary(
     SERVICE,
     'ModelInfer',
     pb.ModelInferRequestSchema,
-    pb.ModelInferResponseSchema,
-    async (message, signal, call) => {
+    async (message, call, bytes) => {
       const request = inferRequestFromMessage(message, limits);
-      return inferResponseToMessage(await infer(callerOf(call), request, { signal }));
+      const response = await infer(call.caller, request, { signal: call.signal });
+      return { parts: encodeGrpcResponse(response), spent: spentBuffers([bytes], response) };
     },
+    REQUEST_RAW_FIELD,
   );
-  unary(
+  define(
     SERVICE,
     'RepositoryIndex',
     pb.RepositoryIndexRequestSchema,
     pb.RepositoryIndexResponseSchema,
     async (message) => repositoryIndexToMessage(await server.index(message.ready)),
   );
-  unary(
+  define(
     SERVICE,
     'RepositoryModelLoad',
     pb.RepositoryModelLoadRequestSchema,
@@ -211,7 +178,7 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
       return {};
     },
   );
-  unary(
+  define(
     SERVICE,
     'RepositoryModelUnload',
     pb.RepositoryModelUnloadRequestSchema,
@@ -222,52 +189,72 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
       return {};
     },
   );
-  define(SERVICE, 'ModelStreamInfer', true);
-  handlers.ModelStreamInfer = (call: ServerDuplexStream<Buffer, Buffer>): void => {
-    const started = performance.now();
-    try {
-      authorize(call);
-    } catch (error) {
-      const { grpc: code, message } = wireErrorOf(error);
-      call.emit('error', { code, details: message });
-      return;
-    }
-    streamInfer(
-      call,
-      (request, signal) => infer(callerOf(call), request, { signal }),
-      { limits, maxRequests: options.maxStreamRequests ?? DEFAULT_STREAM_REQUESTS },
-      (bytes, sent) => record(`/${SERVICE}/ModelStreamInfer`, 0, started, bytes, sent),
-    );
-  };
-  grpc.addService(definition as ServiceDefinition, handlers as never);
-
-  for (const name of Object.keys(definition)) delete definition[name];
-  for (const name of Object.keys(handlers)) delete handlers[name];
-  unary(HEALTH, 'Check', healthPb.HealthCheckRequestSchema, healthPb.HealthCheckResponseSchema, ({ service }) => {
+  handlers.set(`/${SERVICE}/ModelStreamInfer`, (call) =>
+    streamInfer(call, (request, signal) => infer(call.caller, request, { signal }), {
+      limits,
+      maxRequests: options.maxStreamRequests ?? DEFAULT_STREAM_REQUESTS,
+    }),
+  );
+  define(HEALTH, 'Check', healthPb.HealthCheckRequestSchema, healthPb.HealthCheckResponseSchema, ({ service }) => {
     const { SERVING, NOT_SERVING } = healthPb.HealthCheckResponse_ServingStatus;
     if (service !== '' && service !== SERVICE) throw new ScrimError('NOT_FOUND', 'the service is unknown');
     return { status: server.ready() ? SERVING : NOT_SERVING };
   });
-  grpc.addService(definition as ServiceDefinition, handlers as never);
+
+  const http2 = createHttp2Server(tls);
+  const sessions = new Set<ServerHttp2Session>();
+  let isClosing = false;
+  http2.on('session', (session) => {
+    session.setLocalWindowSize(WINDOW_BYTES);
+    sessions.add(session);
+    session.once('close', () => sessions.delete(session));
+    if (isClosing) session.close();
+  });
+  // A connection that breaks takes its calls with it; there is nobody to be told.
+  http2.on('sessionError', () => {});
+  http2.on('stream', (stream, headers) => {
+    const started = performance.now();
+    const call = new ServerCall(stream, headers, limits.maxBytes);
+    call.onOver = (status) =>
+      onAccess?.({
+        transport: 'grpc',
+        method: 'POST',
+        path: call.path.slice(0, SHOWN_PATH),
+        status,
+        requestBytes: call.received,
+        responseBytes: call.sent,
+        ms: Math.round((performance.now() - started) * 1000) / 1000,
+      });
+    if (!call.open(headers)) return;
+    const handler = handlers.get(call.path);
+    if (!handler) call.fail(new ScrimError('UNSUPPORTED', 'this server does not implement the method'));
+    else if (!call.path.startsWith(OPEN_PATH) && !isAllowed(call.caller.header('authorization') ?? undefined)) {
+      call.fail(new ScrimError('UNAUTHENTICATED', 'the call bears no valid token'));
+    } else handler(call);
+  });
 
   const shown = host.includes(':') ? `[${host}]` : host;
-  const bound = await new Promise<number>((resolve, reject) => {
-    grpc.bindAsync(`${shown}:${port}`, credentialsOf(tls), (error, actual) => {
-      if (error) reject(ScrimError.from(error, 'UNAVAILABLE', `can't listen on ${host}:${port}`));
-      else resolve(actual);
-    });
+  await new Promise<void>((resolve, reject) => {
+    http2.once('error', (error) => reject(ScrimError.from(error, 'UNAVAILABLE', `can't listen on ${host}:${port}`)));
+    http2.listen(port, host, resolve);
   });
+  http2.on('error', () => {});
+  const bound = (http2.address() as AddressInfo).port;
   return {
     host,
     port: bound,
     address: `${shown}:${bound}`,
     close: (timeoutMs = 5_000) =>
       new Promise((resolve) => {
-        const timer = setTimeout(() => grpc.forceShutdown(), timeoutMs);
-        grpc.tryShutdown(() => {
+        isClosing = true;
+        const timer = setTimeout(() => {
+          for (const session of sessions) session.destroy();
+        }, timeoutMs);
+        http2.close(() => {
           clearTimeout(timer);
           resolve();
         });
+        for (const session of sessions) session.close();
       }),
   };
 }
@@ -277,133 +264,55 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
  * with `error_message`, not the end of the stream (Triton's ModelStreamInfer).
  */
 function streamInfer(
-  call: ServerDuplexStream<Buffer, Buffer>,
+  call: ServerCall,
   infer: (request: InferRequest, signal: AbortSignal) => Promise<InferResponse>,
   { limits, maxRequests }: { readonly limits: Limits; readonly maxRequests: number },
-  onEnd: (bytes: number, sent: number) => void,
 ): void {
-  const gone = new AbortController();
+  // Every request listens to the one signal of its stream.
+  setMaxListeners(0, call.signal);
   let last: Promise<void> = Promise.resolve();
   let open = 0;
-  let received = 0;
-  let sent = 0;
-  const answer = async (bytes: Buffer): Promise<Buffer> => {
+  const answer = async (bytes: Uint8Array): Promise<Uint8Array[]> => {
     let id = '';
-    let fields: MessageInitShape<typeof pb.ModelStreamInferResponseSchema>;
     try {
-      const message = decodeMessage(pb.ModelInferRequestSchema, plainBytes(bytes), { limits });
+      const message = decodeMessage(pb.ModelInferRequestSchema, bytes, { limits });
       ({ id } = message);
-      const request = inferRequestFromMessage(message, limits);
-      const response = inferResponseToMessage(await infer(request, gone.signal));
-      response.parameters.triton_final_response = finalResponse();
-      fields = { inferResponse: response };
+      return encodeGrpcStreamResponse(await infer(inferRequestFromMessage(message, limits), call.signal));
     } catch (error) {
-      const parameters = { triton_final_response: finalResponse() };
-      fields = { errorMessage: wireErrorOf(error).message, inferResponse: { id, parameters } };
+      return [encodeGrpcStreamError(wireErrorOf(error).message, id)];
     }
-    return asBuffer(encodeMessage(pb.ModelStreamInferResponseSchema, fields));
   };
-  call.on('data', (bytes: Buffer) => {
-    received += bytes.length;
-    if (++open >= maxRequests) call.pause();
-    const ready = answer(bytes);
-    last = last.then(async () => {
-      const message = await ready;
-      if (gone.signal.aborted) return;
-      sent += message.length;
-      const isFlowing = call.write(message);
-      // The next answer waits until this one is on its way, so that a slow reader holds up its own stream only.
-      if (!isFlowing) await drained(call, gone.signal);
-      if (--open < maxRequests) call.resume();
-    });
-  });
-  call.on('cancelled', () => {
-    gone.abort();
-    onEnd(received, sent);
-  });
-  call.on('error', () => gone.abort());
-  call.on('end', () => {
-    void last.then(() => {
-      if (gone.signal.aborted) return;
-      call.end();
-      onEnd(received, sent);
-    });
-  });
+  call.read(
+    (bytes) => {
+      if (++open >= maxRequests) call.pause();
+      const ready = answer(bytes);
+      last = last.then(async () => {
+        // The next answer waits until this one is on its way, so that a slow reader holds up its own stream only.
+        await call.send(await ready);
+        if (--open < maxRequests) call.resume();
+      });
+    },
+    () => void last.then(() => call.finish()),
+    REQUEST_RAW_FIELD,
+  );
 }
 
-function drained(call: ServerDuplexStream<Buffer, Buffer>, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      call.off('drain', done);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    call.on('drain', done);
-    signal.addEventListener('abort', done);
-    if (signal.aborted) done();
-  });
-}
-
-function finalResponse(): pb.InferParameter {
-  return decodeMessage(pb.InferParameterSchema, FINAL);
-}
-
-const FINAL = encodeMessage(pb.InferParameterSchema, { parameterChoice: { case: 'boolParam', value: true } });
-
-/**
- * Lets a tensor arrive without a round trip for every 64 KiB. grpc-js 1.14 takes 'grpc-node.flow_control_window' on its
- * client alone, so the windows are set where its server makes its HTTP/2 server; a test holds that clients are told.
- */
-function widenWindows(server: Server): void {
-  const inner = server as unknown as {
-    commonServerOptions: { settings?: Settings };
-    createHttp2Server(credentials: ServerCredentials): Http2Server;
+/** @throws ScrimError INVALID_ARGUMENT for certificates that can't be used */
+function createHttp2Server(tls: ServerTls | undefined): Http2Server {
+  const settings = {
+    settings: { initialWindowSize: WINDOW_BYTES, maxConcurrentStreams: MAX_STREAMS },
+    // The windows bound what a connection may send; node's own bound, 10 MB, would refuse calls below it.
+    maxSessionMemory: MAX_SESSION_MB,
   };
-  inner.commonServerOptions.settings = { ...inner.commonServerOptions.settings, initialWindowSize: WINDOW_BYTES };
-  const create = inner.createHttp2Server.bind(server);
-  inner.createHttp2Server = (credentials) =>
-    create(credentials).on('session', (session: ServerHttp2Session) => session.setLocalWindowSize(WINDOW_BYTES));
-}
-
-function credentialsOf(tls: ServerTls | undefined): ServerCredentials {
-  if (tls === undefined) return ServerCredentials.createInsecure();
+  if (tls === undefined) return createServer(settings);
   checkServerTls(tls);
   try {
-    return ServerCredentials.createSsl(
-      tls.clientCa === undefined ? null : Buffer.from(tls.clientCa),
-      [{ cert_chain: Buffer.from(tls.cert), private_key: Buffer.from(tls.key) }],
-      tls.clientCa !== undefined,
-    );
+    return createSecureServer({ ...settings, ...secureSettings(tls) }) as unknown as Http2Server;
   } catch (error) {
     throw ScrimError.from(error, 'INVALID_ARGUMENT', "the TLS certificate or key can't be used");
   }
 }
 
-/** grpc-js shows a peer as `1.2.3.4:5678` or `[::1]:5678`, or as a path of a socket. */
-function callerOf(call: AnyCall): Caller {
-  const peer = call
-    .getPeer()
-    .replace(/:\d+$/, '')
-    .replace(/^\[(.*)\]$/, '$1')
-    .replace(/^::ffff:(?=\d+\.)/i, '');
-  return {
-    header: (name) => {
-      const [value] = call.metadata.get(name);
-      return value === undefined ? undefined : String(value);
-    },
-    ...(peer === '' ? {} : { peer }),
-  };
-}
-
-function passBytes(bytes: Buffer): Buffer {
-  return bytes;
-}
-
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-/** The same bytes without Buffer's own slice(), which copies nothing where a Uint8Array's does. */
-function plainBytes(bytes: Buffer): Uint8Array {
-  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
+const OPEN_PATH = `/${HEALTH}/`;
+const SHOWN_PATH = 500;
+const MAX_SESSION_MB = 2 ** 20;

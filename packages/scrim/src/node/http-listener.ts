@@ -10,7 +10,8 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { ScrimError } from '../errors.js';
 import { errorAnswer, type HttpAnswer, type HttpCall } from '../server/index.js';
-import { checkServerTls, type ServerTls } from './server-certificates.js';
+import { freeArrays, freeBuffers } from './free-buffers.js';
+import { checkServerTls, type ServerTls, secureSettings } from './server-certificates.js';
 import { createTokenCheck } from './server-token.js';
 
 /** One line of the access log. */
@@ -90,18 +91,7 @@ export async function listenHttp(options: HttpListenerOptions): Promise<HttpList
     server =
       tls === undefined
         ? createServer(settings, onRequest)
-        : createTlsServer(
-            {
-              ...settings,
-              cert: tls.cert as string,
-              key: tls.key as string,
-              minVersion: 'TLSv1.2',
-              ...(tls.clientCa === undefined
-                ? {}
-                : { ca: tls.clientCa as string, requestCert: true, rejectUnauthorized: true }),
-            },
-            onRequest,
-          );
+        : createTlsServer({ ...settings, ...secureSettings(tls) }, onRequest);
   } catch (error) {
     throw ScrimError.from(error, 'INVALID_ARGUMENT', "the TLS certificate or key can't be used");
   }
@@ -224,7 +214,7 @@ function createExchange(options: HttpListenerOptions, state: { readonly isClosin
 function send(
   request: IncomingMessage,
   response: ServerResponse,
-  { status, headers, parts }: HttpAnswer,
+  { status, headers, parts, spent }: HttpAnswer,
   cors: Readonly<Record<string, string>>,
   isComplete: boolean,
   keepAlive: boolean,
@@ -234,6 +224,8 @@ function send(
   // A body that was not read to its end can't be told from the next request.
   const ending = keepAlive ? {} : { connection: 'close' };
   const length = status === 204 ? {} : { 'content-length': String(size) };
+  // Only then: an answer that breaks off may still be in the hands of the system.
+  if (spent) response.once('finish', () => freeBuffers(spent));
   response.writeHead(status, { ...headers, ...cors, ...length, ...ending });
   if (request.method === 'HEAD') {
     response.end();
@@ -278,10 +270,12 @@ function readBody(request: IncomingMessage, maxBytes: number): Promise<Uint8Arra
         done(() => reject(tooLarge()));
       } else if (body) {
         body.set(part, size - part.length);
+        freeArrays([part]);
       } else {
         parts.push(part);
         if (known === 0 || size * TRUSTED_SHARE < known) return;
         body = join(parts, known);
+        freeArrays(parts);
         parts = [];
       }
     };

@@ -3,6 +3,7 @@
  * list of authorities means the system's to it, which would let strangers in.
  */
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto';
+import type { SecureContextOptions, TlsOptions } from 'node:tls';
 import { ScrimError } from '../errors.js';
 
 /** Certificate and key in PEM, and the authorities that clients' certificates must come from. */
@@ -23,6 +24,16 @@ export function checkServerTls({ cert, key, clientCa }: ServerTls): void {
   if (clientCa !== undefined) {
     read("the authorities of clients' certificates", () => new X509Certificate(bytesOf(clientCa)));
   }
+}
+
+/** What node:https and node:http2 are told: TLS 1.2 or later, and with authorities a certificate from every client. */
+export function secureSettings({ cert, key, clientCa }: ServerTls): SecureContextOptions & TlsOptions {
+  return {
+    cert: cert as string,
+    key: key as string,
+    minVersion: 'TLSv1.2',
+    ...(clientCa === undefined ? {} : { ca: clientCa as string, requestCert: true, rejectUnauthorized: true }),
+  };
 }
 
 function read<T>(what: string, parse: () => T): T {

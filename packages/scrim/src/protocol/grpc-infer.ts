@@ -12,6 +12,7 @@ import type { WireTensor } from './bytes-tensor.js';
 import { DATATYPE_OF, type Datatype, DTYPE_OF, expectDatatype } from './datatype.js';
 import {
   type InferParameter,
+  InferParameterSchema,
   type InferTensorContents,
   type ModelInferRequest,
   ModelInferRequest_InferInputTensorSchema,
@@ -20,7 +21,9 @@ import {
   type ModelInferResponse,
   ModelInferResponse_InferOutputTensorSchema,
   ModelInferResponseSchema,
+  ModelStreamInferResponseSchema,
 } from './gen/grpc_service_pb.js';
+import { encodeMessage, encodeWithBytes, nestParts } from './grpc-message.js';
 import {
   clip,
   expectDistinct,
@@ -108,6 +111,45 @@ export function inferRequestFromMessage(message: ModelInferRequest, limits: Limi
     ...(outputs.length === 0 ? {} : { outputs }),
   };
 }
+
+/** The message of a request as parts to be sent one after another; its tensors are not copied. */
+export function encodeGrpcRequest(request: InferRequest): Uint8Array[] {
+  const message = inferRequestToMessage(request);
+  const { rawInputContents } = message;
+  message.rawInputContents = [];
+  return encodeWithBytes(ModelInferRequestSchema, message, REQUEST_RAW_FIELD, rawInputContents);
+}
+
+/**
+ * The message of a response as parts to be sent one after another; its tensors are not copied.
+ * @param isFinal with it the parameter that Triton gives the last response to a request of a stream
+ */
+export function encodeGrpcResponse(response: InferResponse, isFinal = false): Uint8Array[] {
+  const message = inferResponseToMessage(response);
+  const { rawOutputContents } = message;
+  message.rawOutputContents = [];
+  if (isFinal) message.parameters.triton_final_response = FINAL_RESPONSE;
+  return encodeWithBytes(ModelInferResponseSchema, message, RESPONSE_RAW_FIELD, rawOutputContents);
+}
+
+/** The message of a stream's answer as parts. */
+export function encodeGrpcStreamResponse(response: InferResponse): Uint8Array[] {
+  return nestParts(STREAM_RESPONSE_FIELD, encodeGrpcResponse(response, true));
+}
+
+/** The message of a stream that says that the request `id` failed. */
+export function encodeGrpcStreamError(message: string, id: string): Uint8Array {
+  return encodeMessage(ModelStreamInferResponseSchema, {
+    errorMessage: message,
+    inferResponse: { id, parameters: { triton_final_response: FINAL_RESPONSE } },
+  });
+}
+
+/** Numbers of the fields that hold raw tensors. */
+export const REQUEST_RAW_FIELD: number = ModelInferRequestSchema.field.rawInputContents.number;
+export const RESPONSE_RAW_FIELD: number = ModelInferResponseSchema.field.rawOutputContents.number;
+const STREAM_RESPONSE_FIELD = ModelStreamInferResponseSchema.field.inferResponse.number;
+const FINAL_RESPONSE = create(InferParameterSchema, { parameterChoice: { case: 'boolParam', value: true } });
 
 /** The message of a response, with raw contents that are views of the tensors. @throws ScrimError INVALID_ARGUMENT */
 export function inferResponseToMessage(response: InferResponse): ModelInferResponse {

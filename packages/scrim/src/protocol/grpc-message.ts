@@ -55,6 +55,86 @@ export function encodeMessage<D extends DescMessage>(schema: D, message: Message
   }
 }
 
+/**
+ * A message and values of one of its fields of bytes, as parts to be sent one after another. The values are not copied.
+ * @param field number of the field, which `message` leaves empty
+ */
+export function encodeWithBytes<D extends DescMessage>(
+  schema: D,
+  message: MessageInitShape<D>,
+  field: number,
+  values: readonly Uint8Array[],
+): Uint8Array[] {
+  const parts: Uint8Array[] = [];
+  let head = encodeMessage(schema, message);
+  for (const value of values) {
+    const prefix = lengthPrefix(field, value.length);
+    parts.push(head.length === 0 ? prefix : join(head, prefix), value);
+    head = EMPTY;
+  }
+  return parts.length === 0 ? [head] : parts;
+}
+
+/** Parts of a message as a field of another message. */
+export function nestParts(field: number, parts: readonly Uint8Array[]): Uint8Array[] {
+  const [first = EMPTY, ...rest] = parts;
+  return [
+    join(
+      lengthPrefix(
+        field,
+        parts.reduce((sum, part) => sum + part.length, 0),
+      ),
+      first,
+    ),
+    ...rest,
+  ];
+}
+
+/**
+ * Where in a message the contents of its first field `field` of bytes begin, as far as `head`, its first bytes, tells;
+ * undefined if it does not.
+ */
+export function rawContentsAt(head: Uint8Array, field: number): number | undefined {
+  let at = 0;
+  const varint = (): number => {
+    let value = 0;
+    for (let shift = 0; at < head.length && shift < 35; shift += 7) {
+      const byte = head[at++] as number;
+      value += (byte & 0x7f) * 2 ** shift;
+      if (byte < 0x80) return value;
+    }
+    return Number.NaN;
+  };
+  while (at < head.length) {
+    const tag = varint();
+    if ((tag & 7) !== LENGTH_DELIMITED) return undefined;
+    const length = varint();
+    if (Number.isNaN(length)) return undefined;
+    if (tag >>> 3 === field) return at;
+    at += length;
+  }
+  return undefined;
+}
+
+const EMPTY = new Uint8Array(0);
+
+/** Tag and length in front of `length` bytes that are the value of `field`. */
+function lengthPrefix(field: number, length: number): Uint8Array {
+  const bytes: number[] = [];
+  for (let value of [field * 8 + LENGTH_DELIMITED, length]) {
+    for (; value >= 0x80; value = Math.floor(value / 0x80)) bytes.push((value % 0x80) + 0x80);
+    bytes.push(value);
+  }
+  return Uint8Array.from(bytes);
+}
+
+function join(one: Uint8Array, other: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(one.length + other.length);
+  bytes.set(one);
+  bytes.set(other, one.length);
+  return bytes;
+}
+
 const VARINT = 0;
 const BIT64 = 1;
 const LENGTH_DELIMITED = 2;

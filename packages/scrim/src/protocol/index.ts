@@ -14,6 +14,7 @@ export * as pb from './gen/grpc_service_pb.js';
 export * as healthPb from './gen/health_pb.js';
 export type { ModelConfig } from './gen/model_config_pb.js';
 export * as configPb from './gen/model_config_pb.js';
+export * from './grpc-frame.js';
 export * from './grpc-infer.js';
 export * from './grpc-message.js';
 export { type EncodedBody, HEADER_LENGTH, joinBody, parseHeaderLength } from './http-body.js';

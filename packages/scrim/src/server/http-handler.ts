@@ -31,6 +31,7 @@ import {
   wireErrorOf,
 } from '../protocol/index.js';
 import type { HttpAnswer, HttpCall, InferenceServer } from './server-api.js';
+import { spentBuffers } from './spent-buffers.js';
 
 export type { HttpAnswer, HttpCall } from './server-api.js';
 
@@ -197,9 +198,10 @@ async function infer(server: InferenceServer, call: HttpCall, name: string, vers
   const response = await server.infer(request, call.signal === undefined ? {} : { signal: call.signal });
   const encoded = encodeInferResponse(response, outputsAsBinary(request));
   const encoding = chooseContentEncoding(call.header('accept-encoding'));
-  if (encoding === 'identity') return { status: 200, headers: encoded.headers, parts: encoded.parts };
+  const spent = spentBuffers([call.body, body], response);
+  if (encoding === 'identity') return { status: 200, headers: encoded.headers, parts: encoded.parts, spent };
   const compressed = await encodeContent(encoded.parts, encoding);
-  return { status: 200, headers: { ...encoded.headers, 'content-encoding': encoding }, parts: [compressed] };
+  return { status: 200, headers: { ...encoded.headers, 'content-encoding': encoding }, parts: [compressed], spent };
 }
 
 function rawInputOf(server: InferenceServer, name: string, version: string): RawInput | undefined {

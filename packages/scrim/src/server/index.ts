@@ -16,3 +16,4 @@ export {
 } from './model-repository.js';
 export type { Clock } from './served-model.js';
 export type { Caller, HttpAnswer, HttpCall, InferenceServer } from './server-api.js';
+export { spentBuffers } from './spent-buffers.js';

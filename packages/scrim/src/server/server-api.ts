@@ -35,6 +35,8 @@ export interface HttpAnswer {
   /** Names in lower case. Content-Length is not among them. */
   readonly headers: Readonly<Record<string, string>>;
   readonly parts: readonly Uint8Array[];
+  /** Buffers of the call and the answer that nobody needs once the answer is sent. */
+  readonly spent?: readonly ArrayBuffer[];
 }
 
 /** A server of models. */
