@@ -1,6 +1,8 @@
 // What does a request take on top of a local call of the same model? The remote half of the shipped bundle at alpha 0.8 in
 // the default payload (fp16), concurrency 1, our own client over HTTP and gRPC on this machine, instances as threads and as
 // processes; rows of calls in turns, so that a busy machine slows all alike.
+//
+//   node bench/serving-latency.mjs [diagonal|bottleneck]
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,8 +14,9 @@ import {
   openConfidentialSession,
   writeDirectory,
 } from 'scrim/node';
+import { findBundle } from '../packages/cli/dist/bundle-store.js';
+import { loadModelSource } from '../packages/cli/dist/model-source.js';
 import { startServer } from '../test/interop/peers.mjs';
-import { shippedBundle } from '../test/interop/sessions.mjs';
 import { latencies, quantile, rounded } from './measure.mjs';
 
 const CALLS = Number(process.env.CALLS ?? 200);
@@ -21,7 +24,8 @@ const ROW = 40;
 const KINDS = ['thread', 'process'];
 const SIDE = 1024;
 const folder = mkdtempSync(join(tmpdir(), 'scrim-bench-'));
-const bundle = await shippedBundle();
+const transform = process.argv[2] ?? 'diagonal';
+const bundle = await findBundle(await loadModelSource('faceboxes'), 0.8, transform);
 const servers = [];
 try {
   const repository = join(folder, 'repository');
@@ -36,7 +40,12 @@ try {
   const local = await engine.load(readFileSync(join(repository, session.model, '1', 'model.onnx')));
   const request = { modelName: session.model, inputs: [{ name: bundle.manifest.remote.input, tensor }] };
   const clients = [];
-  const result = { calls: CALLS, payload: 'fp16', tensorBytes: payloadBytes(plan, 'fp16', (SIDE / 32) ** 2) };
+  const result = {
+    calls: CALLS,
+    transform,
+    payload: 'fp16',
+    tensorBytes: payloadBytes(plan, 'fp16', (SIDE / 32) ** 2),
+  };
   for (const [i, { http, grpc }] of servers.entries()) {
     const byHttp = createTritonClient({ url: `http://${http}`, transport: createHttpAgent() });
     const byGrpc = createGrpcClient({ url: grpc });
