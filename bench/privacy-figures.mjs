@@ -11,8 +11,9 @@
 // --data holds lfw/fit, lfw/audit, photos, fddb and weights/FaceBoxesProd.pth, as ../shared/data does. --models npm,prod;
 // --alphas (the first is the headline); --ceiling-steps for attackers without noise, which learn sooner; --stages is a
 // regular expression over the stages' names; --cache DIR keeps the canvases of a model for its other fits (a megabyte
-// each); --fit-flags are further flags of the bottleneck fits, separated by spaces; --until gives the seconds after which
-// running stages are told to stop; --jobs how many stages may run at a time.
+// each); --fit-flags='…' are further flags of the bottleneck fits, separated by spaces; --shipped takes bundles from models/
+// instead of fitting them, where they are there; --until gives the seconds after which running stages are told to stop;
+// --jobs how many stages may run at a time.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -43,6 +44,7 @@ const { values: flags } = parseArgs({
     until: { type: 'string' },
     jobs: { type: 'string', default: '1' },
     threads: { type: 'string' },
+    shipped: { type: 'boolean', default: false },
     cache: { type: 'string' },
     'fit-flags': { type: 'string', default: '' },
     list: { type: 'boolean', default: false },
@@ -71,7 +73,28 @@ const common = ['--size', flags.size, ...(flags.threads ? ['--threads', flags.th
 const onDevice = [...common, '--provider', flags.provider];
 const ceiling = flags['ceiling-steps'] === undefined ? [] : ['--ceiling-steps', flags['ceiling-steps']];
 const alphaName = (alpha) => `alpha-${alpha.toFixed(2)}`;
-const folderOf = (model, kind, alpha) => out('bundles', model, kind, alphaName(alpha));
+const SHIPPED = { npm: 'faceboxes-tfjs', prod: 'faceboxes-pytorch' };
+const folderOf = (model, kind, alpha) =>
+  shippedBundle(model, kind, alpha) ?? out('bundles', model, kind, alphaName(alpha));
+
+/** The bundle under models/, where those are asked for and there is one. */
+function shippedBundle(model, kind, alpha) {
+  const name = `${SHIPPED[model]}${kind === 'diagonal' ? '' : `-${kind}`}`;
+  const folder = join(HERE, '..', 'models', name, alphaName(alpha));
+  return flags.shipped && existsSync(join(folder, 'manifest.json')) ? folder : undefined;
+}
+
+/** The bound of a bundle, in nats of one release. */
+function natsOf(folder) {
+  const { results } = JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8'));
+  return results.find(({ unit }) => unit === 'nats')?.value;
+}
+
+/** True for the fit of a bundle that is there. */
+function isShipped(stage) {
+  const [what, kind, alpha, model] = stage.split(' ');
+  return what === 'fit' && shippedBundle(model, kind, Number(alpha)) !== undefined;
+}
 
 /** A stage: the command that makes it, which stages it needs, and whether it wants the device. */
 function stagesOf(model) {
@@ -82,7 +105,7 @@ function stagesOf(model) {
     stages.push({
       name: `${name} ${model}`,
       command: [...command, ...args],
-      needs: needs.map((need) => `${need} ${model}`),
+      needs: needs.map((need) => `${need} ${model}`).filter((need) => !isShipped(need)),
     });
   for (const { kind, alpha } of bundles) {
     const shape =
@@ -105,6 +128,7 @@ function stagesOf(model) {
     const canvases = kind === 'bottleneck' ? flags.canvases : String(Math.min(384, Number(flags.canvases)));
     const device = kind === 'bottleneck' ? onDevice : common;
     const where = folderOf(model, kind, alpha);
+    if (shippedBundle(model, kind, alpha)) continue;
     stage(`fit ${kind} ${alpha}`, [
       ...['fit', ...spec, '--alpha', String(alpha), '--photos', ...photos, ...shape, '--canvases', canvases],
       ...['--noise-only', '--out', where, '--force', '--json', ...device],
@@ -173,7 +197,7 @@ const SETTINGS = [
     'attack-capacity',
     'fit-flags',
   ],
-  ...['picture-side', 'size', 'repeats', 'photos', 'people'],
+  ...['picture-side', 'size', 'repeats', 'photos', 'people', 'shipped'],
 ];
 const settings = JSON.stringify(Object.fromEntries(SETTINGS.map((name) => [name, flags[name]])));
 function done(name) {
@@ -323,7 +347,7 @@ function figures() {
           typeof ap === 'number'
             ? { mean: ap, sd: 0, runs: 1 }
             : ap && { mean: ap.mean, sd: ap.sd, runs: ap.runs.length },
-        nats: fit?.result.nats,
+        nats: fit?.result.nats ?? (shippedBundle(model, kind, alpha) && natsOf(folderOf(model, kind, alpha))),
         fitSeconds: fit?.result.seconds,
         verdict: attack?.verdict,
         reason: attack && (attack.live ? attack.trustedReason : attack.liveReason),
