@@ -1,79 +1,138 @@
-// What does the noise add to the wall time of a whole evaluation (TR-4928: a quarter more), and how many images a second
-// are evaluated on this machine? `scrim evaluate` without and with noise in turns, each in a process of its own, over a
-// data set of links to real photos, long enough that starting and compiling do not count; the turns change their order,
-// and a ratio is made within a turn. A bottleneck bundle has another tail, so the diagonal bundle is the comparison.
+// What does the noise add to an evaluation (TR-4928: a quarter of its wall time), and how many images a second are
+// evaluated on this machine?
 //
-//   node bench/evaluation.mjs [FDDB] [--images 600] [--rounds 5] [--bundle models/faceboxes-tfjs/alpha-0.80] [--json]
+// A machine's speed wanders by far more than the noise costs, from second to second and from process to process. So one
+// process keeps the pipeline of `scrim evaluate` loaded twice, without and with noise, and evaluates the same short block
+// of photos in the order clean, noisy, noisy, clean; the next turn goes the other way round. A turn gives one ratio of
+// wall time and one of processor time, of all threads. Their mean without the fifth at either end is printed with its
+// 95% interval: bootstrap over processes and over the turns within. Loading, compiling and the first turns do not count.
+// Both sides share one heap: a collection counts for the side it falls on, and falls on both alike. It is a fortieth of
+// the processor time, so what the noise's own garbage adds is off by less than a thousandth.
 //
-// Without FDDB the photos are the samples of npm packages, which take longer to decode.
-import { spawn } from 'node:child_process';
+//   node bench/evaluation.mjs [FDDB] [--processes 4] [--turns 50] [--block 12] [--same] [--json]
+//                             [--bundle models/faceboxes-tfjs/alpha-0.80]
+//
+// --same runs the clean side as both: what the method says where there is no difference. Without FDDB the photos are the
+// samples of npm packages, which take longer to decode. A bottleneck bundle has another tail, so the diagonal bundle is
+// the comparison.
+import { fork } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { linkFddb } from '../test/suites/linked-fddb.mjs';
-import { quantile, rounded } from './measure.mjs';
+import { pairedShare, quantile, rounded } from './measure.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
-    images: { type: 'string', default: '600' },
-    rounds: { type: 'string', default: '5' },
+    processes: { type: 'string', default: '4' },
+    turns: { type: 'string', default: '50' },
+    block: { type: 'string', default: '12' },
     bundle: { type: 'string', default: fileURLToPath(new URL('../models/faceboxes-tfjs/alpha-0.80', import.meta.url)) },
+    same: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
 });
-const images = Number(values.images);
-const rounds = Number(values.rounds);
-if (!(images >= 10 && rounds >= 1)) {
-  process.stderr.write('usage: node bench/evaluation.mjs [FDDB] [--images 600] [--rounds 5] [--bundle DIR] [--json]\n');
+const [processes, turns, block] = [values.processes, values.turns, values.block].map(Number);
+if (!(processes >= 1 && turns >= 2 && block >= 1)) {
+  process.stderr.write(
+    'usage: node bench/evaluation.mjs [FDDB] [--processes 4] [--turns 50] [--block 12] [--bundle DIR] [--same] [--json]\n',
+  );
   process.exit(2);
 }
-const scrim = fileURLToPath(new URL('../packages/cli/bin/scrim.js', import.meta.url));
+const SIZE = 1024;
+/** As many as there are of FDDB here; blocks go round. */
+const PHOTOS = 103;
+const WARM_UP_TURNS = 5;
 const folder = mkdtempSync(join(tmpdir(), 'scrim-bench-'));
 
-/** Images per second of one evaluation in a process of its own, by its own clock. */
-async function evaluate(more) {
-  const child = spawn(process.execPath, [scrim, 'evaluate', '--dataset', folder, '--json', ...more]);
-  const read = async (stream) => {
-    let text = '';
-    for await (const chunk of stream) text += chunk;
-    return text;
+async function startProcess() {
+  const settings = { fddb: folder, size: SIZE, ...(values.same ? {} : { bundle: values.bundle }) };
+  const child = fork(new URL('./evaluation-turns.mjs', import.meta.url), [JSON.stringify(settings)]);
+  const answer = () =>
+    new Promise((resolve, reject) => {
+      child.once('message', resolve);
+      child.once('exit', (code) => reject(new Error(`a process of the comparison ended with code ${code}`)));
+    }).finally(() => child.removeAllListeners('exit'));
+  const hello = await answer();
+  return {
+    ...hello,
+    run: (turn) => {
+      child.send(turn);
+      return answer();
+    },
+    close: () => new Promise((resolve) => child.once('exit', resolve).disconnect()),
   };
-  const closed = new Promise((resolve) => child.once('close', resolve));
-  const [out, err] = await Promise.all([read(child.stdout), read(child.stderr)]);
-  if ((await closed) !== 0) throw new Error(err.trim().split('\n').at(-1));
-  return JSON.parse(out).imagesPerSecond;
 }
 
-const sides = { clean: [], noisy: ['--noisy', '--bundle', values.bundle] };
-const turns = [];
+const ORDERS = [
+  ['clean', 'noisy', 'noisy', 'clean'],
+  ['noisy', 'clean', 'clean', 'noisy'],
+];
+const groups = [];
+let engine;
+let lanes;
 try {
-  const photos = linkFddb(folder, images, positionals[0]);
-  for (let i = 0; i < rounds; i++) {
-    const turn = {};
-    for (const name of i % 2 === 0 ? ['clean', 'noisy'] : ['noisy', 'clean']) turn[name] = await evaluate(sides[name]);
-    turns.push(turn);
-    process.stderr.write(`round ${i + 1} of ${rounds}\n`);
+  const photos = linkFddb(folder, PHOTOS, positionals[0]);
+  for (let i = 0; i < processes; i++) {
+    const child = await startProcess();
+    ({ engine, lanes } = child);
+    const found = [];
+    for (let turn = 0; turn < WARM_UP_TURNS + turns; turn++) {
+      const from = (i * turns + turn) * block;
+      found.push(await child.run({ from, count: block, order: ORDERS[turn % ORDERS.length] }));
+    }
+    groups.push(found.slice(WARM_UP_TURNS));
+    await child.close();
+    process.stderr.write(`process ${i + 1} of ${processes}\n`);
   }
+
+  const total = (runs, what) => runs.reduce((sum, run) => sum + run[what], 0);
+  const compare = (what) => {
+    const ratio = ({ clean, noisy }) => total(noisy, what) / total(clean, what);
+    const { share, interval, byGroup } = pairedShare(groups.map((found) => found.map(ratio)));
+    return {
+      added: rounded(share, 4),
+      interval95: interval.map((value) => rounded(value, 4)),
+      byProcess: byGroup.map((value) => rounded(value, 4)),
+    };
+  };
+  /** Median over the turns of what an image took or gave. */
+  const perImage = (side, what) => quantile(groups.flat().map((turn) => total(turn[side], what) / 2 / block));
+  const both = (value) => ({ clean: value('clean'), noisy: value('noisy') });
   const result = {
-    images,
     photos,
-    rounds,
-    cleanImagesPerSecond: rounded(quantile(turns.map(({ clean }) => clean)), 1),
-    noisyImagesPerSecond: rounded(quantile(turns.map(({ noisy }) => noisy)), 1),
-    addedWallTime: rounded(quantile(turns.map(({ clean, noisy }) => clean / noisy)) - 1, 4),
+    processes,
+    turns,
+    block,
+    lanes,
+    wall: compare('wallMs'),
+    cpu: compare('cpuMs'),
+    imagesPerSecond: both((side) => rounded(1000 / perImage(side, 'wallMs'), 1)),
+    cpuMsPerImage: both((side) => rounded(perImage(side, 'cpuMs'))),
+    boxesPerImage: both((side) => rounded(perImage(side, 'boxes'), 1)),
+    engine,
     machine: `${cpus()[0]?.model}, ${cpus().length} cores, node ${process.version}`,
   };
-  if (values.json) process.stdout.write(`${JSON.stringify(result, undefined, 2)}\n`);
-  else {
-    process.stdout.write(`${images} images, links to ${photos} photos, ${rounds} rounds in turns; ${result.machine}
-clean            ${result.cleanImagesPerSecond} images/s
-with noise       ${result.noisyImagesPerSecond} images/s
-noise adds       ${rounded(100 * result.addedWallTime, 1)}% of wall time (median of the rounds' ratios)
-`);
-  }
+  const percent = (share) => `${share < 0 ? '−' : '+'}${Math.abs(100 * share).toFixed(1)}%`;
+  const line = (name, { added, interval95, byProcess }) =>
+    `${name.padEnd(18)}${percent(added)}, 95% interval ${interval95.map(percent).join(' to ')} (by process: ${byProcess.map(percent).join(', ')})\n`;
+  const pair = (name, { clean, noisy }, unit) => `${name.padEnd(18)}${clean}${unit}, with noise ${noisy}${unit}\n`;
+  process.stdout.write(
+    values.json
+      ? `${JSON.stringify(result, undefined, 2)}\n`
+      : `${photos} photos; ${processes} processes with ${turns} turns of four blocks of ${block}; ${lanes} lanes
+${engine}; ${result.machine}
+${values.same ? 'both sides are without noise\n' : ''}` +
+          pair('images a second', result.imagesPerSecond, '') +
+          pair('processor time', result.cpuMsPerImage, ' ms an image') +
+          pair('boxes an image', result.boxesPerImage, '') +
+          'noise adds\n' +
+          line('  wall time', result.wall) +
+          line('  processor time', result.cpu),
+  );
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }

@@ -39,3 +39,37 @@ export async function load(task, concurrency, seconds) {
 export function rounded(value, digits = 2) {
   return Number(value.toFixed(digits));
 }
+
+const RESAMPLES = 4000;
+/** Share of the values at either end that a trimmed mean leaves out. */
+const TRIM = 0.2;
+
+/** Mean without the fifth at either end: a stall of the machine does not count, and the rest all does. */
+export function trimmedMean(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const out = Math.floor(TRIM * sorted.length);
+  const kept = sorted.slice(out, sorted.length - out);
+  return kept.reduce((sum, value) => sum + value, 0) / kept.length;
+}
+
+/**
+ * What one side takes more than the other, from ratios made within turns, some turns to a group (processes, say): the
+ * trimmed mean of the logarithms, as a share, with its 95% bootstrap interval over groups and the turns within.
+ */
+export function pairedShare(groups) {
+  const logs = groups.map((ratios) => ratios.map(Math.log));
+  const any = (list) => list[Math.floor(Math.random() * list.length)];
+  const resampled = Array.from({ length: RESAMPLES }, () =>
+    trimmedMean(
+      logs.flatMap(() => {
+        const group = any(logs);
+        return group.map(() => any(group));
+      }),
+    ),
+  );
+  return {
+    share: Math.expm1(trimmedMean(logs.flat())),
+    interval: [0.025, 0.975].map((q) => Math.expm1(quantile(resampled, q))),
+    byGroup: logs.map((group) => Math.expm1(trimmedMean(group))),
+  };
+}

@@ -134,9 +134,18 @@ async function answer(
     return { draws: [decodeOutputs(await tail.run(activation, { transfer: true }))] };
   }
   const { trusted, tail } = lane.noisy as NonNullable<Lane['noisy']>;
-  const releases = await trusted.releaseMany(input, draws, { transfer: true });
+  let memory: ArrayBuffer | undefined;
+  const releases = await trusted.releaseMany(input, draws, {
+    transfer: true,
+    onSpent: (spent) => {
+      memory = spent;
+    },
+  });
   const lists: Detection[][] = [];
-  for (const release of releases) lists.push(decodeOutputs(await tail.run(release, { transfer: true })));
+  for (const release of releases) {
+    lists.push(decodeOutputs(await tail.run(release, { memory })));
+    memory = undefined;
+  }
   const [release] = releases;
   return { draws: lists, ...(release ? { release } : {}) };
 }

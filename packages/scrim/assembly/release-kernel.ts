@@ -1,5 +1,6 @@
 /**
- * WebAssembly SIMD kernel of the release: keystream bytes and an activation in, Int16 grid values out.
+ * WebAssembly SIMD kernel of the release: keystream bytes and an activation in, Int16 grid values out; and of its reader,
+ * grid values in, float32 out.
  *
  * Compiled by AssemblyScript (compile-release-kernel.mjs) into src/noise/gen/release-kernel.ts. src/noise/gaussian.ts and
  * src/noise/grid.ts are its plain twins and say the formulas and the error bounds; here stand the same operations in
@@ -249,4 +250,22 @@ export function releaseElements(
     grid += 16;
   }
   return i32(v128.any_true(v128.and(seen, bits(8))));
+}
+
+/**
+ * Grid values times `step`, one float32 in memory, as float32. Reads and writes up to fifteen values past the end.
+ */
+export function scaleGrid(count: i32, grid: usize, values: usize, step: usize): void {
+  const scale = v128.load32_splat(step);
+  const end = grid + ((<usize>count) << 1);
+  while (grid < end) {
+    const k0 = v128.load(grid, 0);
+    const k1 = v128.load(grid, 16);
+    v128.store(values, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(k0)), scale), 0);
+    v128.store(values, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(k0)), scale), 16);
+    v128.store(values, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(k1)), scale), 32);
+    v128.store(values, f32x4.mul(f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(k1)), scale), 48);
+    grid += 32;
+    values += 64;
+  }
 }

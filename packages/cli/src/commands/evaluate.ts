@@ -260,7 +260,8 @@ async function evaluatePart(
   else context.print(`part ${shard.index}/${shard.of}: ${mine.length} images counted, kept in ${partial}`);
 }
 
-function leastScore(bundle: Bundle | undefined): number {
+/** Least score that counts, with and without noise. */
+export function leastScore(bundle: Bundle | undefined): number {
   return bundle ? SCORE_FLOOR / 2 : SCORE_FLOOR;
 }
 

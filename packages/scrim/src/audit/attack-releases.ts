@@ -12,7 +12,8 @@ import { createDiagonalTransform, type DiagonalParameters } from '../noise/diago
 import type { FitRandom } from '../noise/fit/fit-random.js';
 import type { NoiseCrypto } from '../noise/noise-crypto.js';
 import { normalCdf } from '../noise/normal-distribution.js';
-import { createNoiser, createReplayNoiser, releaseToTensor } from '../noise/release.js';
+import { createNoiser, createReplayNoiser } from '../noise/release.js';
+import { releaseToTensor } from '../noise/release-reader.js';
 import { float32 } from '../tensor.js';
 import type { AttackData } from './attack.js';
 

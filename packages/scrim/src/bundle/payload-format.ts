@@ -11,7 +11,8 @@
  */
 import { assertArgument, ScrimError } from '../errors.js';
 import { createDiagonalTransform, type DiagonalParameters } from '../noise/diagonal.js';
-import { Release, releaseToFloat16, releaseToTensor } from '../noise/release.js';
+import { Release, releaseToFloat16 } from '../noise/release.js';
+import { releaseToTensor } from '../noise/release-reader.js';
 import { type Tensor, tensor } from '../tensor.js';
 
 /** A form in which a release is sent. */

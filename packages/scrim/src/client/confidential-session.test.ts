@@ -9,7 +9,8 @@ import { createNodeCrypto } from '../node/node-crypto.js';
 import { createNodeEngine } from '../node/ort-engine.js';
 import { createDiagonalTransform, type DiagonalParameters } from '../noise/diagonal.js';
 import { createFitRandom } from '../noise/fit/fit-random.js';
-import { createNoiser, createReplayNoiser, type Release, releaseToTensor } from '../noise/release.js';
+import { createNoiser, createReplayNoiser, type Release } from '../noise/release.js';
+import { releaseToTensor } from '../noise/release-reader.js';
 import { Graph } from '../onnx/index.js';
 import { createInferenceServer, type InferenceServer, MemoryRepository } from '../server/index.js';
 import { float32, type Tensor } from '../tensor.js';
@@ -153,6 +154,29 @@ describe('a confidential session', () => {
     expect(answer.sentBytes).toBeLessThan(tensorBytes + 400);
     await tail.close();
     await session.close();
+  });
+
+  it('has a local tail whose memory no two releases share, and which changes none', async () => {
+    const session = await createConfidentialSession({ bundle, client, engine, crypto });
+    const inline = await createNodeEngine({ threads: 1, thread: 'inline' });
+    const [tail, other] = [
+      await createLocalTail({ bundle, engine }),
+      await createLocalTail({ bundle, engine: inline }),
+    ];
+    const releases: Release[] = [];
+    for (let i = 0; i < 6; i++) releases.push(await session.trusted.release(picture()));
+    const payloads = releases.map(({ payload }) => payload.slice());
+    const expected: Awaited<ReturnType<typeof tail.run>>[] = [];
+    for (const release of releases) expected.push(await other.run(release));
+    expect(await Promise.all(releases.map((release) => tail.run(release)))).toEqual(expected);
+    const bytes = 4 * CHANNELS * (SIZE / 2) ** 2;
+    for (const size of [bytes, bytes + 4]) {
+      const given = releases.map((release) => tail.run(release, { memory: new ArrayBuffer(size) }));
+      expect(await Promise.all(given)).toEqual(expected);
+    }
+    expect(releases.map(({ payload }) => payload)).toEqual(payloads);
+    await Promise.all([tail.close(), other.close(), session.close()]);
+    await inline.close();
   });
 
   it.each(PAYLOAD_FORMATS)('sends nothing of the input or the clean activation, payload %s', async (payload) => {

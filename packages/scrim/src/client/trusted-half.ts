@@ -7,7 +7,10 @@ import { ScrimError } from '../errors.js';
 import { createDiagonalTransform } from '../noise/diagonal.js';
 import type { NoiseCrypto } from '../noise/noise-crypto.js';
 import { createNoiser, type Noiser, type NoiserMode, type Release } from '../noise/release.js';
-import { expectType, type Tensor } from '../tensor.js';
+import { expectType, sameShape, type Tensor } from '../tensor.js';
+
+/** Sizes of input whose activation's shape is remembered. */
+const MAX_SIZES = 64;
 
 /** What {@link createTrustedHalf} needs. */
 export interface TrustedHalfOptions {
@@ -41,8 +44,16 @@ export interface ReleaseOptions {
   readonly canonicalInput?: Uint8Array;
   /** True if the caller gives up the input's array; it may then be moved to another thread instead of copied. */
   readonly transfer?: boolean;
+  /**
+   * Receives the memory that the activation lay in, overwritten with zeros, when its releases are made: as garbage it would
+   * set off collections that cost more than the noise (LocalTailOptions.memory takes it).
+   */
+  readonly onSpent?: (memory: ArrayBuffer) => void;
   readonly signal?: AbortSignal;
-  /** Receives the milliseconds that head and transform took, by the given clock. */
+  /**
+   * Receives the milliseconds that head and transform took, by the given clock. Where it is given the noise is drawn after
+   * the head, never while it runs, so that the two can be told apart.
+   */
   readonly onTiming?: (timing: { readonly headMs: number; readonly transformMs: number }) => void;
   readonly now?: () => number;
 }
@@ -59,26 +70,57 @@ export async function createTrustedHalf(options: TrustedHalfOptions): Promise<Tr
   const noiser = createNoiser({ transform, bundleHash: bundle.hash, alpha: manifest.alpha, crypto, ...noise });
   const session = await engine.load(head);
   const cut = manifest.cut.tensors[0]?.name ?? '';
+  /** Shape of the activation by that of the input, as last seen. */
+  const sizes = new Map<string, readonly number[]>();
+  let underWay = 0;
   const releaseMany = async (
     input: Tensor,
     count: number,
-    { canonicalInput, transfer, signal, onTiming, now = () => 0 }: ReleaseOptions = {},
+    { canonicalInput, transfer, onSpent, signal, onTiming, now = () => 0 }: ReleaseOptions = {},
   ): Promise<Release[]> => {
     // A transferred array is gone after the run, so what names the input is copied before.
     const canonical =
       noiser.mode === 'repeatable' ? (canonicalInput ?? bytesOf(expectType(input, 'float32', 'the input'))) : undefined;
+    const size = String(input?.shape);
     const started = now();
-    const outputs = await session.run(
+    const running = session.run(
       { [manifest.model.input]: input },
-      { ...(transfer === undefined ? {} : { transfer }), ...(signal ? { signal } : {}) },
+      {
+        ...(transfer === undefined ? {} : { transfer }),
+        ...(signal ? { signal } : {}),
+      },
     );
-    const activation = outputs[cut];
-    if (!activation) throw new ScrimError('INVALID_BUNDLE', `the head of the bundle does not make '${cut}'`);
-    const ran = now();
-    const releases: Release[] = [];
-    for (let i = 0; i < count; i++) releases.push(await noiser.release(activation, canonical));
-    onTiming?.({ headMs: ran - started, transformMs: now() - ran });
-    return releases;
+    const expected = sizes.get(size);
+    // Alone, this thread would only wait for the head. With others under way it has their work to do, and drawing ahead
+    // costs the processor two copies of the noise.
+    const isAhead = underWay++ === 0 && onTiming === undefined && count > 0;
+    const preparing = isAhead && expected ? noiser.prepare(expected, canonical) : undefined;
+    preparing?.catch(() => {});
+    try {
+      const activation = (await running)[cut];
+      if (!activation) throw new ScrimError('INVALID_BUNDLE', `the head of the bundle does not make '${cut}'`);
+      const ran = now();
+      const releases: Release[] = [];
+      const prepared = await preparing;
+      if (prepared && sameShape(prepared.shape, activation.shape)) releases.push(await prepared.release(activation));
+      while (releases.length < count) releases.push(await noiser.release(activation, canonical));
+      if (sizes.size >= MAX_SIZES) sizes.clear();
+      sizes.set(size, [...activation.shape]);
+      onTiming?.({ headMs: ran - started, transformMs: now() - ran });
+      if (onSpent) {
+        const { data } = expectType(activation, 'float32', 'the activation');
+        data.fill(0);
+        // A view may lie in memory that the engine still needs.
+        if (data.buffer instanceof ArrayBuffer && data.byteLength === data.buffer.byteLength) onSpent(data.buffer);
+      }
+      return releases;
+    } finally {
+      underWay--;
+      preparing?.then(
+        (prepared) => prepared.close(),
+        () => {},
+      );
+    }
   };
   return {
     noiser,

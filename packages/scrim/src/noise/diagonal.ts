@@ -8,9 +8,10 @@
  */
 import { assertArgument, ScrimError } from '../errors.js';
 import { sameShape, sizeOf } from '../tensor.js';
-import { NORMALS_PER_BLOCK } from './gaussian.js';
+import { KEYSTREAM_BLOCK_BYTES, NORMALS_PER_BLOCK } from './gaussian.js';
 import { type ChannelParameters, planGrid } from './grid.js';
 import type { Keystream } from './keystream.js';
+import type { Awaitable } from './noise-crypto.js';
 import {
   CHUNK_BLOCKS,
   createReleaseKernel,
@@ -79,6 +80,38 @@ export function validateDiagonalParameters(parameters: DiagonalParameters): void
   );
 }
 
+/** The normals of one sample, drawn before its activation was there. They can be taken once. */
+export class DrawnNoise {
+  /** H·W of the sample. */
+  readonly plane: number;
+  readonly #wipe: (memory: Uint8Array) => void;
+  #memory: Uint8Array | undefined;
+
+  /** @param wipe overwrites the memory, which is the caller's again */
+  constructor(plane: number, memory: Uint8Array, wipe: (memory: Uint8Array) => void) {
+    this.plane = plane;
+    this.#memory = memory;
+    this.#wipe = wipe;
+  }
+
+  /** Lets `use` have the normals, and overwrites them. @throws ScrimError NOISE_FAILED if they are gone */
+  async take<T>(use: (memory: Uint8Array) => Promise<T>): Promise<T> {
+    const memory = this.#memory;
+    if (memory === undefined) throw new ScrimError('NOISE_FAILED', 'the noise of this release is used up');
+    this.#memory = undefined;
+    return use(memory).finally(() => this.#wipe(memory));
+  }
+
+  /** Overwrites what was not taken. */
+  close(): void {
+    if (this.#memory) this.#wipe(this.#memory);
+    this.#memory = undefined;
+  }
+}
+
+/** Buffers for noise drawn ahead that a transform keeps. */
+const KEPT_BUFFERS = 2;
+
 // Assigned by the static block of DiagonalTransform, which alone reaches its constructor.
 let createTransform: (parameters: DiagonalParameters, kind: KernelKind | undefined) => DiagonalTransform;
 
@@ -101,6 +134,8 @@ export class DiagonalTransform {
   readonly #sent: Int32Array;
   #plan: Plan = { plane: -1, chunks: [] };
   #turn: Promise<unknown> = Promise.resolve();
+  /** Memory for noise drawn ahead, all zeros. */
+  readonly #spare: Uint8Array[] = [];
 
   private constructor(parameters: DiagonalParameters, kind: KernelKind | undefined) {
     validateDiagonalParameters(parameters);
@@ -147,25 +182,82 @@ export class DiagonalTransform {
    * Transforms one sample with noise from `keystream` into grid values. Calls wait for each other.
    * @param sample [C, H, W], must not change meanwhile
    * @param plane H·W
+   * @param noise keystream, or what {@link draw} made of it: the grid values are the same
    * @returns [sent channels, H, W] in steps
-   * @throws ScrimError INVALID_ARGUMENT if a value is NaN, NOISE_FAILED if the keystream fails; nothing is returned then
+   * @throws ScrimError INVALID_ARGUMENT if a value is NaN, NOISE_FAILED if the noise fails; nothing is returned then
    */
-  run(sample: Float32Array, plane: number, keystream: Keystream): Promise<Int16Array> {
-    const result = this.#turn.then(() => this.#run(sample, plane, keystream));
+  run(sample: Float32Array, plane: number, noise: Keystream | DrawnNoise): Promise<Int16Array> {
+    return this.#inTurn(async () => {
+      if (!(noise instanceof DrawnNoise)) return this.#run(sample, plane, ({ blocks }) => this.#normals(blocks, noise));
+      if (noise.plane !== plane) throw new ScrimError('NOISE_FAILED', 'the noise was drawn for another size');
+      return noise.take((memory) =>
+        this.#run(sample, plane, ({ blocks, firstBlock }) => {
+          this.#kernel.keystream.set(memory.subarray(...bytesOf(firstBlock, blocks)));
+        }),
+      );
+    });
+  }
+
+  /**
+   * Draws the noise of one sample ahead of it. Calls wait for each other and for `run`.
+   * @param plane H·W of the sample
+   * @throws ScrimError NOISE_FAILED if the keystream fails
+   */
+  draw(plane: number, keystream: Keystream): Promise<DrawnNoise> {
+    return this.#inTurn(async () => {
+      const { chunks } = this.#planFor(plane);
+      const size = chunks.reduce((sum, { blocks }) => sum + blocks, 0) * KEYSTREAM_BLOCK_BYTES;
+      const spare = this.#spare.pop();
+      const memory = spare?.length === size ? spare : new Uint8Array(size);
+      const drawn = new DrawnNoise(plane, memory, (used) => {
+        used.fill(0);
+        if (this.#spare.length < KEPT_BUFFERS) this.#spare.push(used);
+      });
+      try {
+        for (const { blocks, firstBlock } of chunks) {
+          const pending = this.#normals(blocks, keystream);
+          if (pending instanceof Promise) await pending;
+          memory.set(this.#kernel.keystream.subarray(...bytesOf(0, blocks)), firstBlock * KEYSTREAM_BLOCK_BYTES);
+        }
+        return drawn;
+      } catch (error) {
+        drawn.close();
+        throw error;
+      } finally {
+        this.#kernel.wipe();
+      }
+    });
+  }
+
+  #inTurn<T>(task: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(task);
     this.#turn = result.catch(() => undefined);
     return result;
   }
 
-  async #run(sample: Float32Array, plane: number, keystream: Keystream): Promise<Int16Array> {
-    const kernel = this.#kernel;
+  #planFor(plane: number): Plan {
     if (this.#plan.plane !== plane) this.#plan = planChunks(this.#sent, plane);
+    return this.#plan;
+  }
+
+  /** Makes the normals of one chunk in the kernel's memory. */
+  #normals(blocks: number, keystream: Keystream): Awaitable<void> {
+    const kernel = this.#kernel;
+    const pending = keystream.fill(kernel.keystream.subarray(...bytesOf(0, blocks)));
+    if (pending instanceof Promise) return pending.then(() => kernel.gaussian(blocks));
+    kernel.gaussian(blocks);
+  }
+
+  /** `normals` puts those of a chunk into the kernel's memory. */
+  async #run(sample: Float32Array, plane: number, normals: (chunk: Chunk) => Awaitable<void>): Promise<Int16Array> {
+    const kernel = this.#kernel;
     const payload = new Int16Array(this.#sent.length * plane);
     let written = 0;
     try {
-      for (const { blocks, values, copies, runs } of this.#plan.chunks) {
-        const pending = keystream.fill(kernel.keystream.subarray(0, blocks * NORMALS_PER_BLOCK * 4));
+      for (const chunk of this.#planFor(plane).chunks) {
+        const { values, copies, runs } = chunk;
+        const pending = normals(chunk);
         if (pending instanceof Promise) await pending;
-        kernel.gaussian(blocks);
         for (const { from, to, length } of copies) kernel.activation.set(sample.subarray(from, from + length), to);
         kernel.activation.fill(0, values, values + 2 * NORMALS_PER_BLOCK);
         for (const run of runs) {
@@ -183,6 +275,11 @@ export class DiagonalTransform {
   }
 }
 
+/** Where blocks of keystream, or the normals made of them, begin and end. */
+function bytesOf(first: number, blocks: number): [begin: number, end: number] {
+  return [first * KEYSTREAM_BLOCK_BYTES, (first + blocks) * KEYSTREAM_BLOCK_BYTES];
+}
+
 /**
  * Makes a transform from learned parameters.
  * @param options.kernel 'plain' or 'wasm-simd'; default: the faster one that this runtime has. Both give the same bits.
@@ -198,6 +295,8 @@ export function createDiagonalTransform(
 /** Part of an activation that is released in one go. */
 interface Chunk {
   readonly blocks: number;
+  /** Blocks of the chunks before. */
+  readonly firstBlock: number;
   readonly values: number;
   readonly copies: readonly { readonly from: number; readonly to: number; readonly length: number }[];
   readonly runs: readonly Run[];
@@ -215,13 +314,20 @@ interface Plan {
 function planChunks(sent: Int32Array, plane: number): Plan {
   const chunks: Chunk[] = [];
   const stride = Math.ceil(plane / NORMALS_PER_BLOCK) * NORMALS_PER_BLOCK;
-  let open = { blocks: 0, values: 0, copies: [] as { from: number; to: number; length: number }[], runs: [] as Run[] };
+  const begin = (firstBlock: number) => ({
+    blocks: 0,
+    firstBlock,
+    values: 0,
+    copies: [] as { from: number; to: number; length: number }[],
+    runs: [] as Run[],
+  });
+  let open = begin(0);
   for (const [index, channel] of sent.entries()) {
     for (let start = 0; start < plane; ) {
       let room = (CHUNK_BLOCKS - open.blocks) * NORMALS_PER_BLOCK;
       if (room < Math.min(plane, CHUNK_BLOCKS * NORMALS_PER_BLOCK)) {
         chunks.push(open);
-        open = { blocks: 0, values: 0, copies: [], runs: [] };
+        open = begin(open.firstBlock + open.blocks);
         room = CHUNK_BLOCKS * NORMALS_PER_BLOCK;
       }
       const count = Math.min(room, plane - start);

@@ -101,3 +101,15 @@ export function releaseValue(
   const k = quantiseValue(z, gain, clipLow, clipHigh) - minusNoise;
   return Math.max(Math.min(k, gridHigh), gridLow);
 }
+
+/** values[to + i] = grid[from + i]·step for `count` of them: exact, since steps are powers of two. */
+export function dequantise(
+  grid: Int16Array,
+  from: number,
+  values: Float32Array,
+  to: number,
+  count: number,
+  step: number,
+): void {
+  for (let i = 0; i < count; i++) values[to + i] = (grid[from + i] as number) * step;
+}

@@ -75,8 +75,9 @@ export {
   type Noiser,
   type NoiserMode,
   type NoiserOptions,
+  type PreparedRelease,
   Release,
   releaseToFloat16,
   releaseToFloat32,
-  releaseToTensor,
 } from './release.js';
+export { createReleaseReader, type ReleaseReader, releaseToTensor } from './release-reader.js';

@@ -3,11 +3,12 @@
  * plain twin. Both give the same bits.
  *
  * A kernel works on chunks: the caller fills `keystream` and `activation`, calls `gaussian`, then releases run by run,
- * and reads `grid`. One kernel serves one caller at a time.
+ * and reads `grid`. One kernel serves one caller at a time. The way back, from grid values to float32, has a kernel and
+ * memory of its own: whoever reads a release need not be who made it.
  */
 import { gaussianInPlace, KEYSTREAM_BLOCK_BYTES, NORMALS_PER_BLOCK } from './gaussian.js';
 import { RELEASE_KERNEL } from './gen/release-kernel.js';
-import { type ChannelParameters, releaseValue } from './grid.js';
+import { type ChannelParameters, dequantise, releaseValue } from './grid.js';
 
 /** Largest number of keystream blocks of a chunk: 64 KiB, so that a chunk stays in the second-level cache. */
 export const CHUNK_BLOCKS = 2048;
@@ -104,9 +105,40 @@ function createPlain(channels: readonly ChannelParameters[], elements: ElementPa
   };
 }
 
+/** Memory and operation of the way back from grid values to float32, for at most {@link CHUNK_VALUES} at a time. */
+export interface ScaleKernel {
+  readonly kind: KernelKind;
+  readonly grid: Int16Array;
+  readonly values: Float32Array;
+  /** values[at…] = grid[at…]·step, `count` of them; what lies behind them in `values` may be overwritten. */
+  scale(at: number, count: number, step: number): void;
+}
+
+/** Makes one. @param kind default: WebAssembly SIMD if this runtime has it */
+export function createScaleKernel(kind: KernelKind = hasSimd() ? 'wasm-simd' : 'plain'): ScaleKernel {
+  if (kind === 'plain') {
+    const [grid, values] = [new Int16Array(CHUNK_VALUES), new Float32Array(CHUNK_VALUES)];
+    return { kind, grid, values, scale: (at, count, step) => dequantise(grid, at, values, at, count, step) };
+  }
+  const { memory, reserve, kernel } = instantiate();
+  const [stepAt, gridAt, valuesAt] = [reserve(4), reserve(CHUNK_VALUES * 2), reserve(CHUNK_VALUES * 4)];
+  growTo(memory, reserve(0));
+  const cell = new Float32Array(memory.buffer, stepAt, 1);
+  return {
+    kind,
+    grid: new Int16Array(memory.buffer, gridAt, CHUNK_VALUES),
+    values: new Float32Array(memory.buffer, valuesAt, CHUNK_VALUES),
+    scale(at, count, step) {
+      cell[0] = step;
+      kernel.scaleGrid(count, gridAt + 2 * at, valuesAt + 4 * at, stepAt);
+    },
+  };
+}
+
 interface KernelExports {
   readonly memory: WebAssembly.Memory;
   heapBase(): number;
+  scaleGrid(count: number, grid: number, values: number, step: number): void;
   gaussian(start: number, end: number): void;
   releaseChannel(count: number, noise: number, activation: number, grid: number, record: number): number;
   releaseElements(
@@ -127,7 +159,12 @@ const RECORD_BYTES = 24;
 const SLACK_BYTES = 128;
 const PAGE_BYTES = 65_536;
 
-function createSimd(channels: readonly ChannelParameters[], elements: ElementParameters | undefined): ReleaseKernel {
+/** A new instance with memory of its own, and what hands that out. */
+function instantiate(): {
+  readonly memory: WebAssembly.Memory;
+  readonly kernel: Omit<KernelExports, 'memory'>;
+  readonly reserve: (bytes: number) => number;
+} {
   const module = new WebAssembly.Module(decodeBase64(RELEASE_KERNEL));
   const { memory, ...kernel } = new WebAssembly.Instance(module).exports as unknown as KernelExports;
   let end = kernel.heapBase();
@@ -136,6 +173,16 @@ function createSimd(channels: readonly ChannelParameters[], elements: ElementPar
     end = start + bytes + SLACK_BYTES;
     return start;
   };
+  return { memory, kernel, reserve };
+}
+
+/** Gives a memory room up to `end`. */
+function growTo(memory: WebAssembly.Memory, end: number): void {
+  memory.grow(Math.max(0, Math.ceil((end - memory.buffer.byteLength) / PAGE_BYTES)));
+}
+
+function createSimd(channels: readonly ChannelParameters[], elements: ElementParameters | undefined): ReleaseKernel {
+  const { memory, reserve, kernel } = instantiate();
   const elementBytes = (elements?.gain.length ?? 0) * 4;
   const keystreamAt = reserve(CHUNK_BLOCKS * KEYSTREAM_BLOCK_BYTES);
   const activationAt = reserve(CHUNK_VALUES * 4);
@@ -144,7 +191,7 @@ function createSimd(channels: readonly ChannelParameters[], elements: ElementPar
   const gainAt = reserve(elementBytes);
   const scaleAt = reserve(elementBytes);
   const offsetAt = reserve(elementBytes);
-  memory.grow(Math.max(0, Math.ceil((end - memory.buffer.byteLength) / PAGE_BYTES)));
+  growTo(memory, reserve(0));
 
   const view = new DataView(memory.buffer);
   for (const [index, { clipLow, clipHigh, gain, scale, offset, gridLow, gridHigh }] of channels.entries()) {

@@ -13,8 +13,8 @@ import {
   Release,
   releaseToFloat16,
   releaseToFloat32,
-  releaseToTensor,
 } from './release.js';
+import { releaseToTensor } from './release-reader.js';
 
 const [C, H, W] = [4, 5, 7];
 const crypto = createNodeCrypto();
@@ -314,3 +314,87 @@ function halfToNumber(half: number): number {
   const mantissa = half & 0x3ff;
   return exponent === 0 ? mantissa * 2 ** -24 : (1024 + mantissa) * 2 ** (exponent - 25);
 }
+
+describe('noise that is drawn ahead', () => {
+  const shape = [1, C, H, W];
+
+  it('is the noise that release would have drawn, and the next release has the next', async () => {
+    const [ahead, plain] = [createReplayNoiser({ ...options, seedKey }), createReplayNoiser({ ...options, seedKey })];
+    for (let i = 0; i < 3; i++) {
+      const prepared = await ahead.prepare(shape);
+      const [found, expected] = [await prepared.release(activation()), await plain.release(activation())];
+      expect(found).toEqual(expected);
+      expect(Release.isRelease(found)).toBe(true);
+      expect(await ahead.release(activation())).toEqual(await plain.release(activation()));
+    }
+  });
+
+  it('depends on the input in repeatable mode, and on it alone', async () => {
+    const noiser = createNoiser({ ...options, mode: 'repeatable', secret });
+    const prepared = await noiser.prepare(shape, photo);
+    expect(await prepared.release(activation())).toEqual(await noiser.release(activation(), photo));
+    await expect(noiser.prepare(shape)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+  });
+
+  it('is used once, also when two want it at the same time or the activation is bad', async () => {
+    const noiser = createNoiser({ ...options, mode: 'fresh' });
+    const prepared = await noiser.prepare(shape);
+    const results = await Promise.allSettled([prepared.release(activation()), prepared.release(activation())]);
+    expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
+    await expect(prepared.release(activation())).rejects.toMatchObject({ code: 'NOISE_FAILED' });
+
+    const other = await noiser.prepare(shape);
+    const broken = activation();
+    (broken.data as Float32Array)[3] = Number.NaN;
+    await expect(other.release(broken)).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+    await expect(other.release(activation())).rejects.toMatchObject({ code: 'NOISE_FAILED' });
+  });
+
+  it('lies in memory of its own, which is used again but never by two', async () => {
+    const [ahead, plain] = [createReplayNoiser({ ...options, seedKey }), createReplayNoiser({ ...options, seedKey })];
+    for (let round = 0; round < 3; round++) {
+      const prepared = [await ahead.prepare(shape), await ahead.prepare(shape), await ahead.prepare(shape)];
+      const between = await ahead.release(activation());
+      const found = [];
+      for (const one of prepared.reverse()) found.unshift(await one.release(activation()));
+      const expected = [];
+      for (let i = 0; i < 4; i++) expected.push(await plain.release(activation()));
+      expect([...found, between]).toEqual(expected);
+    }
+  });
+
+  it('is gone when it is closed, or the noiser is, and is for one shape', async () => {
+    const noiser = createNoiser({ ...options, mode: 'fresh' });
+    const prepared = await noiser.prepare(shape);
+    await expect(prepared.release(float32([1, C, W, H], new Float32Array(C * W * H)))).rejects.toMatchObject({
+      code: 'INVALID_ARGUMENT',
+    });
+    prepared.close();
+    await expect(prepared.release(activation())).rejects.toMatchObject({ code: 'NOISE_FAILED' });
+    await expect(noiser.prepare([2, C, H, W])).rejects.toMatchObject({ code: 'INVALID_ARGUMENT' });
+
+    const waiting = await noiser.prepare(shape);
+    noiser.close();
+    await expect(waiting.release(activation())).rejects.toMatchObject({ code: 'NOISE_FAILED' });
+    await expect(noiser.prepare(shape)).rejects.toMatchObject({ code: 'NOISE_FAILED' });
+  });
+
+  it('fails with the keystream, and nothing is released', async () => {
+    const failing: NoiseCrypto = {
+      ...crypto,
+      aes256CtrKeystream(key, counter, out) {
+        if (out.length > 64) throw new Error('no');
+        return crypto.aes256CtrKeystream(key, counter, out);
+      },
+    };
+    const noiser = createNoiser({ ...options, crypto: failing, mode: 'fresh' });
+    await expect(noiser.prepare(shape)).rejects.toMatchObject({ code: 'NOISE_FAILED' });
+  });
+
+  it('comes from WebCrypto, too', async () => {
+    const web = createReplayNoiser({ ...options, crypto: createWebCrypto(), seedKey });
+    const prepared = await web.prepare(shape);
+    const expected = await createReplayNoiser({ ...options, seedKey }).release(activation());
+    expect(await prepared.release(activation())).toEqual(expected);
+  });
+});

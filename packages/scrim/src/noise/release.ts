@@ -6,9 +6,17 @@
  * released. Memory of the payload belongs to whoever holds the release.
  */
 import { assertArgument, ScrimError } from '../errors.js';
-import { allocate, expectType, float32, type Tensor, tensor } from '../tensor.js';
-import type { DiagonalParameters, DiagonalTransform } from './diagonal.js';
-import { createFreshKeys, createRepeatableKeys, createReplayKeys, type KeyMode, type KeySource } from './keystream.js';
+import { allocate, expectType, float32, sameShape, type Tensor, tensor } from '../tensor.js';
+import type { DiagonalTransform, DrawnNoise } from './diagonal.js';
+import { dequantise } from './grid.js';
+import {
+  createFreshKeys,
+  createRepeatableKeys,
+  createReplayKeys,
+  type KeyMode,
+  type KeySource,
+  type ReleaseKey,
+} from './keystream.js';
 import type { NoiseCrypto } from './noise-crypto.js';
 
 /** What a release is made of. */
@@ -93,7 +101,28 @@ export interface Noiser {
    * @throws ScrimError as `release`; then none of the batch is released
    */
   releaseBatch(activation: Tensor, canonicalInputs?: readonly Uint8Array[]): Promise<Release[]>;
-  /** Overwrites the keys. Later releases throw NOISE_FAILED. */
+  /**
+   * Draws the noise of a release before its activation is there, while the head runs, say. The noise is the one that
+   * `release` would have drawn in its place.
+   * @param shape [1, C, H, W] of the activation to come
+   * @param canonicalInput as for `release`
+   * @throws ScrimError as `release`
+   */
+  prepare(shape: readonly number[], canonicalInput?: Uint8Array): Promise<PreparedRelease>;
+  /** Overwrites the keys, and noise that was prepared. Later releases throw NOISE_FAILED. */
+  close(): void;
+}
+
+/** Noise of one release that waits for its activation. */
+export interface PreparedRelease {
+  /** [1, C, H, W]. */
+  readonly shape: readonly number[];
+  /**
+   * Releases `activation` with this noise, which is gone afterwards, whatever comes of it.
+   * @throws ScrimError INVALID_ARGUMENT for another shape, which leaves the noise, and for NaN; NOISE_FAILED the second time
+   */
+  release(activation: Tensor): Promise<Release>;
+  /** Overwrites noise that is not to be used. */
   close(): void;
 }
 
@@ -144,11 +173,15 @@ export function createReplayNoiser(options: NoiserOptions & { readonly seedKey: 
 function assemble({ transform, bundleHash, alpha }: NoiserOptions, keys: KeySource): Noiser {
   assertArgument(alpha >= 0 && alpha <= 1, `alpha is ${alpha}, expected a number in [0, 1]`);
 
-  const releaseSample = async (data: Float32Array, shape: readonly number[], input?: Uint8Array): Promise<Release> => {
+  const mint = async (
+    data: Float32Array,
+    shape: readonly number[],
+    noise: ReleaseKey | DrawnNoise,
+    keyId: string,
+  ): Promise<Release> => {
     const [, channels = 0, height = 0, width = 0] = shape;
-    const key = await keys.next([channels, height, width], input);
     try {
-      const payload = await transform.run(data, height * width, key);
+      const payload = await transform.run(data, height * width, noise);
       return mintRelease({
         shape: [1, transform.steps.length, height, width],
         payload,
@@ -157,14 +190,28 @@ function assemble({ transform, bundleHash, alpha }: NoiserOptions, keys: KeySour
         sentChannels: transform.sentChannels?.slice(),
         bundleHash,
         alpha,
-        keyId: key.id,
+        keyId,
         mode: keys.mode,
       });
     } catch (error) {
       throw ScrimError.from(error, 'NOISE_FAILED', 'nothing was released');
     } finally {
-      key.close();
+      noise.close();
     }
+  };
+  const waiting = new Set<DrawnNoise>();
+  let isClosed = false;
+  const closeWaiting = (): void => {
+    for (const drawn of waiting) drawn.close();
+    waiting.clear();
+  };
+  const releaseSample = async (data: Float32Array, shape: readonly number[], input?: Uint8Array): Promise<Release> => {
+    const key = await keys.next(shape.slice(1), input);
+    return mint(data, shape, key, key.id);
+  };
+  const expectSample = (shape: readonly number[]): void => {
+    transform.expectShape(shape);
+    assertArgument(shape[0] === 1, `activation holds ${shape[0]} samples, expected 1; releaseBatch takes more`);
   };
 
   return {
@@ -174,9 +221,39 @@ function assemble({ transform, bundleHash, alpha }: NoiserOptions, keys: KeySour
     alpha,
     async release(activation, canonicalInput) {
       const { data, shape } = expectType(activation, 'float32', 'activation');
-      transform.expectShape(shape);
-      assertArgument(shape[0] === 1, `activation holds ${shape[0]} samples, expected 1; releaseBatch takes more`);
+      expectSample(shape);
       return releaseSample(data, shape, canonicalInput);
+    },
+    async prepare(shape, canonicalInput) {
+      expectSample(shape);
+      const expected = [...shape];
+      const key = await keys.next(expected.slice(1), canonicalInput);
+      let drawn: DrawnNoise;
+      try {
+        drawn = await transform.draw((expected[2] as number) * (expected[3] as number), key);
+      } catch (error) {
+        throw ScrimError.from(error, 'NOISE_FAILED', 'no noise was drawn');
+      } finally {
+        key.close();
+      }
+      waiting.add(drawn);
+      if (isClosed) closeWaiting();
+      return {
+        shape: expected,
+        async release(activation) {
+          const { data, shape: found } = expectType(activation, 'float32', 'activation');
+          assertArgument(
+            sameShape(found, expected),
+            `activation has shape [${found.join(', ')}], the noise was drawn for [${expected.join(', ')}]`,
+          );
+          waiting.delete(drawn);
+          return mint(data, expected, drawn, key.id);
+        },
+        close() {
+          waiting.delete(drawn);
+          drawn.close();
+        },
+      };
     },
     async releaseBatch(activation, canonicalInputs) {
       const { data, shape } = expectType(activation, 'float32', 'activation');
@@ -194,7 +271,9 @@ function assemble({ transform, bundleHash, alpha }: NoiserOptions, keys: KeySour
       return releases;
     },
     close() {
+      isClosed = true;
       keys.close();
+      closeWaiting();
     },
   };
 }
@@ -204,37 +283,8 @@ export function releaseToFloat32(release: Release): Tensor<'float32'> {
   const values = new Float32Array(release.payload.length);
   const plane = values.length / release.steps.length;
   for (const [index, step] of release.steps.entries())
-    scalePlane(release.payload, values, index * plane, index * plane, plane, step);
+    dequantise(release.payload, index * plane, values, index * plane, plane, step);
   return float32(release.shape, values);
-}
-
-/**
- * Released values of all channels: float32 [1, C, H, W], with μ in channels that were not sent.
- * @param parameters those of the transform that made the release
- * @throws ScrimError INVALID_ARGUMENT if `parameters` have another number of channels or another shape
- */
-export function releaseToTensor(release: Release, parameters: DiagonalParameters): Tensor<'float32'> {
-  const { payload, steps, sentChannels, channels } = release;
-  const [, , height = 0, width = 0] = release.shape;
-  const plane = height * width;
-  const perChannel = parameters.mean.length / (parameters.shape[0] as number);
-  assertArgument(
-    parameters.shape[0] === channels && (perChannel === 1 || perChannel === plane),
-    `parameters have shape [${parameters.shape.join(', ')}], the release [1, ${channels}, ${height}, ${width}]`,
-  );
-  const values = allocate('float32', channels * plane);
-  let sent = 0;
-  for (let c = 0; c < channels; c++) {
-    if (sentChannels === undefined || sentChannels[sent] === c) {
-      scalePlane(payload, values, sent * plane, c * plane, plane, steps[sent] as number);
-      sent++;
-    } else if (parameters.kind === 'per-channel') {
-      values.fill(parameters.mean[c] as number, c * plane, (c + 1) * plane);
-    } else {
-      values.set(parameters.mean.subarray(c * plane, (c + 1) * plane), c * plane);
-    }
-  }
-  return float32([1, channels, height, width], values);
 }
 
 /**
@@ -251,17 +301,6 @@ export function releaseToFloat16(release: Release): Tensor<'float16'> {
     'the release holds values that float16 has not; send float32 instead',
   );
   return tensor('float16', shape, halves);
-}
-
-function scalePlane(
-  payload: Int16Array,
-  values: Float32Array,
-  from: number,
-  to: number,
-  length: number,
-  step: number,
-): void {
-  for (let i = 0; i < length; i++) values[to + i] = (payload[from + i] as number) * step;
 }
 
 /** Bits of a finite float32 to bits of the nearest float16, ties to even; infinity beyond 65519. */
