@@ -6,7 +6,7 @@
  * of the first canvases) and `picture.u8` (small pictures for an adversary).
  */
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ScrimError, type Tensor } from 'scrim';
 import { writeFileAtomically } from 'scrim/node';
@@ -15,6 +15,8 @@ import type { RgbImage } from 'scrim/vision';
 
 const FORMAT = 'scrim-activations-1';
 const META = 'meta.json';
+/** What a folder may hold before it is finished. */
+const OWN_FILES = /^((activation|output-.+)\.f32|(reconstruction|picture)\.u8)$/;
 const { O_CREAT, O_RDONLY, O_WRONLY } = constants;
 
 /** What is stored of each canvas. */
@@ -55,6 +57,17 @@ interface PictureSet {
   readonly count: number;
   readonly width: number;
   readonly height: number;
+}
+
+/**
+ * Makes the folder, unless it is there: what an interrupted fit left in it is written over.
+ * @throws ScrimError ALREADY_EXISTS if it holds anything else
+ */
+export async function prepareStore(folder: string): Promise<void> {
+  await mkdir(folder, { recursive: true });
+  const other = (await readdir(folder)).find((name) => !OWN_FILES.test(name));
+  if (other === undefined) return;
+  throw new ScrimError('ALREADY_EXISTS', `'${folder}' holds '${other}', expected an empty or a new folder for --cache`);
 }
 
 /** Opens the arrays of a folder for one process to fill some of their rows. */

@@ -202,6 +202,8 @@ export interface SampleOptions {
   readonly onUnreadable: (path: string) => void;
 }
 
+/** What a composed picture is called, before its number. */
+export const CANVAS_ID = 'canvas ';
 /** Score a face must reach to count. */
 const FACE_SCORE = 0.5;
 
@@ -256,7 +258,7 @@ async function createSampleCollector(target: AttackTarget, options: SampleOption
     });
     let i = part.index;
     for await (const image of canvases) {
-      yield { id: `canvas ${i}`, image };
+      yield { id: `${CANVAS_ID}${i}`, image };
       i += part.count;
     }
   }

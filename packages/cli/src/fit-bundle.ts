@@ -1,5 +1,5 @@
 /** Learning the noise for a model and an alpha, and packing it as a bundle: the work behind fit, sweep and demo. */
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import {
@@ -37,7 +37,7 @@ import {
 import { type Graph, inferShapes } from 'scrim/onnx';
 import { splitAt } from 'scrim/split';
 import { type DetectorSpec, imageToTensor, type RgbImage } from 'scrim/vision';
-import { finishStore, type RowShapes, readStore, type StoredActivations } from './activation-store.js';
+import { finishStore, prepareStore, type RowShapes, readStore, type StoredActivations } from './activation-store.js';
 import type { ActivationNews, ActivationSetup } from './activation-work.js';
 import type { CommandContext } from './context.js';
 import { cacheInputs } from './fit-inputs.js';
@@ -209,7 +209,7 @@ async function storedCanvases(canvases: Canvases, workers: number): Promise<Cach
   }
   const folder = plan.cache ?? (await mkdtemp(join(tmpdir(), 'scrim-activations-')));
   try {
-    await mkdir(folder, { recursive: true });
+    await prepareStore(folder);
     const pictures = {
       count: picture ? Math.min(RECONSTRUCTION_CANVASES, plan.canvases) : 0,
       width: 0,

@@ -1,7 +1,7 @@
 /** The audit's samples, by processes side by side where there are many: each opens the bundle and takes its share. */
 import type { Bundle } from 'scrim';
 import type { AttackData, AttackTarget } from 'scrim/audit';
-import { collectorOf, type SampleCollector } from './audit-samples.js';
+import { CANVAS_ID, collectorOf, type SampleCollector } from './audit-samples.js';
 import type { SampleNews, SampleSetup } from './sample-work.js';
 import { runWorkers, workersFor } from './workers.js';
 
@@ -50,7 +50,7 @@ export async function createParallelCollector(
     // A share may be without a photo that can be read; none of them has no samples at all.
     if (!frame) return own.collect([]);
     const place = new Map(what.photos.map(({ id }, i) => [id, i]));
-    const order = ({ id }: { readonly id: string }): number => place.get(id) ?? Number(id.slice(CANVAS.length));
+    const order = ({ id }: { readonly id: string }): number => place.get(id) ?? Number(id.slice(CANVAS_ID.length));
     return { ...frame, records: records.sort((a, b) => order(a) - order(b)) };
   };
   return {
@@ -67,6 +67,3 @@ export async function createParallelCollector(
     close: () => own.close(),
   };
 }
-
-/** What composed pictures are called, before their number. */
-const CANVAS = 'canvas ';

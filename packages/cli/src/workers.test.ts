@@ -70,6 +70,11 @@ describe('workers', () => {
     );
   });
 
+  it('write into no folder that holds something else', async () => {
+    const cache = packageFolder('@vladmandic/human');
+    await expect(prepareFit(quiet(), engine, { ...plan, cache })).rejects.toMatchObject({ code: 'ALREADY_EXISTS' });
+  });
+
   it('leave no folder behind when they are interrupted or fail', async () => {
     const left = async () => (await readdir(tmpdir())).filter((name) => name.startsWith('scrim-activations-'));
     const before = await left();
