@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { float32 } from 'scrim';
 import { createNodeEngine } from 'scrim/node';
-import { cacheActivations, createFitRandom, fitBottleneck } from 'scrim/noise';
+import { cacheActivations, createFitRandom, fitBottleneck, stepsPerRun } from 'scrim/noise';
 import { Graph } from 'scrim/onnx';
 import { buildTail } from './faceboxes-tail.mjs';
 import { quantile, rounded } from './measure.mjs';
@@ -30,7 +30,7 @@ const { values: options } = parseArgs({
 const [steps, rounds, batch] = [Number(options.steps), Number(options.rounds), Number(options.batch)];
 const EXAMPLES = 48;
 const PICTURE = 128;
-/** Steps that are not timed: kernels are compiled in them. */
+/** Steps that are not timed, at least: kernels are compiled in them. */
 const WARM_UP = 3;
 
 function tailOf(size) {
@@ -70,18 +70,23 @@ async function prepare(engine) {
 async function ours(engine, { cache, pictures }, adversary) {
   const times = [];
   let last = 0;
+  // Steps of one run end together, so runs are timed.
+  const perRun = stepsPerRun(engine);
+  const warm = Math.ceil(WARM_UP / perRun) * perRun;
+  const pushSteps = warm + Math.ceil(steps / perRun) * perRun;
   await fitBottleneck({
     engine,
     tail: tailOf(batch),
     task: { kind: 'detection', scores: 'conf', boxes: 'loc' },
     cache,
     pictures,
-    settings: { alpha: 0.8, pushSteps: steps + WARM_UP, recoverSteps: 1, batchSize: batch, adversary },
+    settings: { alpha: 0.8, pushSteps, recoverSteps: 1, batchSize: batch, adversary },
     seed: 'fit-step',
     hooks: {
       onProgress: ({ phase, step }) => {
+        if (phase !== 'push' || step % perRun !== 0) return;
         const now = performance.now();
-        if (phase === 'push' && step > WARM_UP) times.push(now - last);
+        if (step > warm) times.push((now - last) / perRun);
         last = now;
       },
     },

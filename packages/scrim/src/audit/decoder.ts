@@ -11,7 +11,7 @@ import type { Engine, Session } from '../engine/engine.js';
 import { assertArgument, ScrimError } from '../errors.js';
 import { centredSsim } from '../metrics/index.js';
 import { createFitRandom } from '../noise/fit/fit-random.js';
-import { createNetworkTrainer, type NetworkTrainer } from '../noise/fit/network-trainer.js';
+import { createNetworkTrainer, type NetworkTrainer, stepsPerRun } from '../noise/fit/network-trainer.js';
 import { Graph } from '../onnx/index.js';
 import { float32, type Tensor, tensor } from '../tensor.js';
 import {
@@ -195,17 +195,19 @@ export async function trainDecoder(
   const graph = attackerGraph(base, data.shape, batchSize);
   const picture = addDecoder(graph, plan, initial, normalization, batchSize);
   const loss = addDecoderLoss(graph, picture, data.picture, batchSize, complete.loss);
+  const perRun = stepsPerRun(target.engine);
   const trainer = await createNetworkTrainer({
     engine: target.engine,
     graph,
     loss,
+    loop: perRun > 1,
     weights: Object.keys(initial).map((name) => ({ name })),
     learningRate: learningRates(complete),
     beta2: 0.999,
     clipNorm: CLIP_NORM,
     average: Math.max(0, Math.min(AVERAGE, 1 - 10 / steps)),
   });
-  const fill = createBatch(training, batchSize, plan.conditioned, noise);
+  const fill = createBatch(training, batchSize, plan.conditioned, noise, 2 * perRun);
   const build = (weights: DecoderWeights): Graph => {
     const whole = attackerGraph(base, data.shape, 'N');
     addDecoder(whole, plan, weights, normalization, 'N');
@@ -235,32 +237,39 @@ export async function trainDecoder(
     } else await check(0);
     const every = Math.max(1, Math.floor(steps / complete.checkpoints));
     let { sum: recent, count: counted } = resume?.recent ?? { sum: 0, count: 0 };
-    const nextBatch = (step: number): Record<string, Tensor> => {
-      const indices = Array.from({ length: batchSize }, () => random.integer(training.records.length));
-      const counts = indices.map(() => releases[random.integer(releases.length)] as number);
-      return fill(indices, counts, factorAt(step));
+    /** The batches of one run, which ends where a checkpoint is due. */
+    const nextRun = (step: number): Record<string, Tensor>[] => {
+      const until = Math.min(step + perRun, steps, (Math.floor(step / every) + 1) * every);
+      return Array.from({ length: until - step }, (_, i) => {
+        const indices = Array.from({ length: batchSize }, () => random.integer(training.records.length));
+        const counts = indices.map(() => releases[random.integer(releases.length)] as number);
+        return fill(indices, counts, factorAt(step + i));
+      });
     };
     const from = resume?.trainer.step ?? 0;
     const interrupted = (taken: number): ScrimError =>
       new ScrimError('CANCELLED', `the decoder's training was interrupted after ${taken} of ${steps} steps`);
-    let batch = nextBatch(from);
-    for (let step = from; step < steps; step++) {
-      // One more step is taken after an interruption, so that there is a state to keep.
+    let batches = nextRun(from);
+    for (let step = from; step < steps; ) {
+      // One more run is made after an interruption, so that there is a state to keep.
       const stop = hooks.signal?.aborted ?? false;
       if (stop && step === from) throw interrupted(step);
-      const isCheckpoint = (step + 1) % every === 0 || step + 1 === steps;
-      const running = trainer.step(batch, isCheckpoint || stop);
+      const until = step + batches.length;
+      const isCheckpoint = until % every === 0 || until === steps;
+      const running = trainer.steps(batches, isCheckpoint || stop);
       const before = random.state();
-      // The next batch is assembled while the engine works; an engine in a thread of its own makes both at once.
-      batch = nextBatch(step + 1);
-      const taken = await running;
-      recent += taken.loss;
-      counted++;
-      hooks.onProgress?.({ attack: 'decoder', done: step + 1, of: steps, loss: taken.loss });
+      // The next batches are assembled while the engine works; an engine in a thread of its own makes both at once.
+      batches = nextRun(until);
+      for (const { loss } of await running) {
+        recent += loss;
+        counted++;
+        step++;
+        hooks.onProgress?.({ attack: 'decoder', done: step, of: steps, loss });
+      }
       if (isCheckpoint) {
-        trainCurve.push({ x: step + 1, y: recent / counted });
+        trainCurve.push({ x: step, y: recent / counted });
         [recent, counted] = [0, 0];
-        await check(step + 1);
+        await check(step);
       }
       if (isCheckpoint || stop) {
         await hooks.checkpoints?.save(seed, {
@@ -271,7 +280,7 @@ export async function trainDecoder(
           recent: { sum: recent, count: counted },
         });
       }
-      if (stop && step + 1 < steps) throw interrupted(step + 1);
+      if (stop && step < steps) throw interrupted(step);
     }
   } finally {
     await trainer.close();
@@ -315,12 +324,13 @@ function bareGraph(): Graph {
   return graph;
 }
 
-/** Makes a function that assembles feeds in two sets of arrays by turns: one may still be read while it fills the other. */
+/** Makes a function that assembles feeds in `sets` sets of arrays by turns: the others may still be read meanwhile. */
 function createBatch(
   data: AttackData,
   batchSize: number,
   conditioned: boolean,
   noise: TrainingNoise,
+  sets: number,
 ): (indices: readonly number[], counts: readonly number[], factor: number) => Record<string, Tensor> {
   const size = data.shape[0] * data.shape[1] * data.shape[2];
   const { width, height } = data.picture;
@@ -330,10 +340,11 @@ function createBatch(
     target: float32([batchSize, 3, height, width], new Float32Array(batchSize * 3 * plane)),
     level: float32([batchSize, 1, 1, 1], new Float32Array(batchSize)),
   });
-  let [filled, free] = [makeArrays(), makeArrays()];
+  const arrays = Array.from({ length: sets }, makeArrays);
+  let turn = 0;
   return (indices, counts, factor) => {
-    [filled, free] = [free, filled];
-    const { release, target, level } = filled;
+    const { release, target, level } = arrays[turn] as (typeof arrays)[number];
+    turn = (turn + 1) % sets;
     for (const [n, index] of indices.entries()) {
       const record = data.records[index] as AttackRecord;
       noise.apply(record.activation, release.data, n * size, factor, counts[n]);

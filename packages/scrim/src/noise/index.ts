@@ -53,6 +53,7 @@ export {
   createNetworkTrainer,
   type NetworkTrainer,
   type NetworkTrainerOptions,
+  stepsPerRun,
   type TrainedWeight,
   type TrainerState,
   type TrainingStep,

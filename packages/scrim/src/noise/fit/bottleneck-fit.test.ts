@@ -134,6 +134,52 @@ describe('fitBottleneck', () => {
     }
   });
 
+  it('takes the same steps where several make one run, interrupted or not', async () => {
+    const { tail, cache } = await prepare(pictureModel(), [2, 12, 12], 30);
+    const settings = { ...QUICK, alpha: 0.5, pushSteps: 13, recoverSteps: 6 };
+    const { description, threads } = engine;
+    const load: Engine['load'] = (...from) => engine.load(...from);
+    const run = (executionProvider: string, hooks: BottleneckHooks = {}) =>
+      fitBottleneck({
+        engine: { description, threads, executionProvider, load, close: () => engine.close() },
+        tail,
+        task: { kind: 'classification', output: 'y' },
+        cache,
+        settings,
+        seed: 's',
+        hooks,
+      });
+    const one = await run('webgpu');
+    const progress: number[] = [];
+    const due: number[] = [];
+    const several = await run('cuda', {
+      onProgress: ({ step }) => progress.push(step),
+      checkpointEvery: 5,
+      onCheckpoint: ({ trainer, phase }) => {
+        due.push(trainer.step + (phase === 'push' ? 0 : 13));
+      },
+    });
+    expect(several.parameters).toEqual(one.parameters);
+    expect(several.tailWeights).toEqual(one.tailWeights);
+    expect(progress).toEqual(Array.from({ length: 19 }, (_, i) => i + 1));
+    expect(due).toEqual([5, 10, 18]);
+    const abort = new AbortController();
+    let kept: BottleneckCheckpoint | undefined;
+    await expect(
+      run('cuda', {
+        signal: abort.signal,
+        onProgress: ({ step }) => {
+          if (step === 3) abort.abort();
+        },
+        onCheckpoint: (checkpoint) => {
+          kept = structuredClone(checkpoint);
+        },
+      }),
+    ).rejects.toMatchObject({ code: 'CANCELLED', message: expect.stringContaining('after 9 of 19') });
+    const resumed = await run('cuda', { resume: kept as BottleneckCheckpoint });
+    expect(resumed.tailWeights).toEqual(one.tailWeights);
+  });
+
   it('fits vectors and refuses what it can not do', async () => {
     const { tail, cache } = await prepare(tableModel(), [8], 40);
     const options = { engine, tail, cache, task: { kind: 'regression', outputs: ['y'] } as const, seed: 's' };

@@ -32,7 +32,13 @@ import {
   LAST_LAYER,
 } from './bottleneck-model.js';
 import { createFitRandom, type FitRandom, type FitRandomState } from './fit-random.js';
-import { createNetworkTrainer, type NetworkTrainer, type TrainedWeight, type TrainerState } from './network-trainer.js';
+import {
+  createNetworkTrainer,
+  type NetworkTrainer,
+  stepsPerRun,
+  type TrainedWeight,
+  type TrainerState,
+} from './network-trainer.js';
 import { addTaskLoss, type FitTask } from './task-loss.js';
 
 /** β at α = ½. */
@@ -427,6 +433,8 @@ interface PhaseContext {
 
 interface Phase {
   readonly trainer: NetworkTrainer;
+  /** Steps that one run of the engine takes, at most. */
+  readonly perRun: number;
   /** Initializer of the training graph -> name of the weight. */
   readonly names: ReadonlyMap<string, string>;
   readonly feeds: (indices: readonly number[], step: number) => Record<string, Tensor>;
@@ -498,8 +506,14 @@ async function preparePhase(phase: 'push' | 'recover', context: PhaseContext): P
         ? warmupFlatCosine(learningRate, { steps: pushSteps, warmup: 0.04, flat: 0.7, final: 0.3 })
         : cosineDecay(RECOVER_RATE * learningRate, recoverSteps),
     average: AVERAGE,
+    loop: stepsPerRun(engine) > 1,
   });
-  return { trainer, names, feeds: (indices, step) => ({ ...feeds(indices), ...adversaryFeeds(indices, step) }) };
+  return {
+    trainer,
+    names,
+    perRun: stepsPerRun(engine),
+    feeds: (indices, step) => ({ ...feeds(indices), ...adversaryFeeds(indices, step) }),
+  };
 }
 
 /** MI in nats per input: H·W·Σ_c ½ ln(1 + Var(h₀_c)/σ_c²), the variance over the batch and all positions. */
@@ -533,13 +547,27 @@ interface LoopContext {
 async function runPhase(phase: 'push' | 'recover', loop: Phase, context: LoopContext): Promise<number> {
   const { cache, settings, random, hooks, weights } = context;
   const { batchSize, channels, pushSteps, recoverSteps } = settings;
-  const { trainer } = loop;
+  const { trainer, perRun } = loop;
   const steps = phase === 'push' ? pushSteps : recoverSteps;
   const before = phase === 'push' ? 0 : pushSteps;
   const size = cache.activations[0]?.length ?? 0;
-  const clean = new Float32Array(batchSize * size);
-  const epsilon = new Float32Array(batchSize * channels * positionsOf(cache.shape));
   const released = [batchSize, channels, ...cache.shape.slice(1)];
+  const arrays = Array.from({ length: perRun }, () => ({
+    clean: new Float32Array(batchSize * size),
+    epsilon: new Float32Array(batchSize * channels * positionsOf(cache.shape)),
+  }));
+  const nextBatch = ({ clean, epsilon }: (typeof arrays)[number], at: number): Record<string, Tensor> => {
+    const indices = Array.from({ length: batchSize }, () => random.integer(cache.activations.length));
+    indices.forEach((index, i) => {
+      clean.set(cache.activations[index] as Float32Array, i * size);
+    });
+    random.normal(epsilon);
+    return {
+      fit_clean: float32([batchSize, ...cache.shape], clean),
+      fit_epsilon: float32(released, epsilon),
+      ...loop.feeds(indices, at),
+    };
+  };
   let step = trainer.state().step;
   let recentTask = context.task;
   let smooth = context.task;
@@ -558,40 +586,33 @@ async function runPhase(phase: 'push' | 'recover', loop: Phase, context: LoopCon
       ...(hooks.now ? { seconds: (hooks.now() - context.started) / 1000 } : {}),
     });
   };
+  const every = hooks.checkpointEvery ?? Number.POSITIVE_INFINITY;
   while (step < steps) {
-    const indices = Array.from({ length: batchSize }, () => random.integer(cache.activations.length));
-    indices.forEach((index, i) => {
-      clean.set(cache.activations[index] as Float32Array, i * size);
-    });
-    random.normal(epsilon);
     const stop = hooks.signal?.aborted ?? false;
-    const due = hooks.checkpointEvery !== undefined && (step + 1) % hooks.checkpointEvery === 0;
-    const keep = stop || due || step + 1 === steps;
-    const { loss, reports } = await trainer.step(
-      {
-        fit_clean: float32([batchSize, ...cache.shape], clean),
-        fit_epsilon: float32(released, epsilon),
-        ...loop.feeds(indices, step),
-      },
-      keep,
-    );
-    step++;
-    const task = Number(reports.fit_task?.data[0]);
-    recentTask = step === 1 ? task : recentTask + (task - recentTask) / Math.min(step, Math.max(1, steps / 20));
-    smooth += (task - smooth) * (step === 1 ? 1 : 1 - DIVERGENCE_MEMORY);
-    if (step > steps * DIVERGENCE_FROM) {
-      calmest = Math.min(calmest, smooth);
-      if (smooth > DIVERGENCE_FACTOR * Math.max(calmest, 1)) {
-        throw new ScrimError(
-          'DIVERGED',
-          `the fit diverged in its ${phase} at step ${step} of ${steps}: the task loss rose from ${calmest.toFixed(2)} to ` +
-            `${smooth.toFixed(2)}; a smaller learning rate than ${settings.learningRate} may help`,
-        );
+    // A run ends where a checkpoint is due, and is short after an interruption.
+    const from = step;
+    const until = stop ? from + 1 : Math.min(from + perRun, steps, (Math.floor(from / every) + 1) * every);
+    const due = until % every === 0;
+    const batches = arrays.slice(0, until - from).map((filled, i) => nextBatch(filled, from + i));
+    for (const { loss, reports } of await trainer.steps(batches, stop || due || until === steps)) {
+      step++;
+      const task = Number(reports.fit_task?.data[0]);
+      recentTask = step === 1 ? task : recentTask + (task - recentTask) / Math.min(step, Math.max(1, steps / 20));
+      smooth += (task - smooth) * (step === 1 ? 1 : 1 - DIVERGENCE_MEMORY);
+      if (step > steps * DIVERGENCE_FROM) {
+        calmest = Math.min(calmest, smooth);
+        if (smooth > DIVERGENCE_FACTOR * Math.max(calmest, 1)) {
+          throw new ScrimError(
+            'DIVERGED',
+            `the fit diverged in its ${phase} at step ${step} of ${steps}: the task loss rose from ${calmest.toFixed(2)} to ` +
+              `${smooth.toFixed(2)}; a smaller learning rate than ${settings.learningRate} may help`,
+          );
+        }
       }
+      const nats = Number(reports.fit_nats?.data[0]);
+      hooks.onProgress?.({ phase, step: before + step, steps: pushSteps + recoverSteps, loss, task, nats });
     }
-    const nats = Number(reports.fit_nats?.data[0]);
-    hooks.onProgress?.({ phase, step: before + step, steps: pushSteps + recoverSteps, loss, task, nats });
-    if (keep && (stop || due)) await checkpoint();
+    if (stop || due) await checkpoint();
     if (stop) {
       throw new ScrimError(
         'CANCELLED',

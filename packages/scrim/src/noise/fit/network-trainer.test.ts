@@ -34,6 +34,9 @@ function network(opset = 17): Graph {
   const hidden = graph.add('Relu', [graph.add('Conv', ['x', 'first', 'bias'])]);
   const error = graph.add('Sub', [graph.add('Conv', [hidden, 'second']), 'y']);
   graph.add('ReduceMean', [graph.add('Mul', [error, error])], { keepdims: 0 }, { outputs: ['loss'] });
+  graph.add('Add', ['loss', 'loss'], {}, { outputs: ['double'] });
+  const axes = opset < 18 ? { axes: [1, 2, 3] } : {};
+  graph.add('ReduceMean', ['x'], { ...axes, keepdims: 0 }, { outputs: ['x_mean'] });
   graph.setOutputs(['loss']);
   return graph;
 }
@@ -105,6 +108,45 @@ describe('createNetworkTrainer', () => {
     for (let i = 3; i < 6; i++) await secondHalf.step(feeds(i), i === 5);
     expect(secondHalf.state()).toEqual(whole.state());
     for (const trainer of [whole, firstHalf, secondHalf]) await trainer.close();
+  });
+
+  it.each([11, 17])('takes several steps in one run, opset %i', async (opset) => {
+    const make = (loop: boolean) =>
+      createNetworkTrainer({
+        engine,
+        graph: network(opset),
+        loss: 'loss',
+        weights,
+        reports: ['double', 'x_mean'],
+        learningRate: (step) => 0.01 / (1 + step),
+        loop,
+      });
+    const [plain, looped, alone] = [await make(false), await make(true), await make(true)];
+    const batches = Array.from({ length: 7 }, (_, i) => feeds(i));
+    const expected = await plain.steps(batches, true);
+    const found = [...(await looped.steps(batches.slice(0, 4))), ...(await looped.steps(batches.slice(4), true))];
+    expect(found).toEqual(expected);
+    expect(looped.state()).toEqual(plain.state());
+    for (const [i, batch] of batches.entries()) {
+      if (i === 3) alone.restore(alone.state());
+      expect(await alone.step(batch, true)).toEqual(expected[i]);
+    }
+    expect(alone.state()).toEqual(plain.state());
+    expect(found.map(({ step }) => step)).toEqual([1, 2, 3, 4, 5, 6, 7]);
+    expect(found[2]?.reports.x_mean?.shape).toEqual([2]);
+    for (const trainer of [plain, looped, alone]) await trainer.close();
+  });
+
+  it('names the step of a run that diverged, and the batch that does not fit', async () => {
+    const trainer = await createNetworkTrainer({ engine, graph: network(), loss: 'loss', weights, loop: true });
+    const broken = float32([2, 1, 4, 4], new Float32Array(32).fill(Number.NaN));
+    await expect(trainer.steps([feeds(0), { ...feeds(1), y: float32([1], [0]) }])).rejects.toThrow(
+      "batch 1 of a run has 1 values of 'y', the first one has 32",
+    );
+    await expect(trainer.steps([feeds(0), feeds(1), { ...feeds(2), y: broken }, feeds(3)])).rejects.toThrow(
+      'diverged at step 3',
+    );
+    await trainer.close();
   });
 
   it('leaves weights of rate 0 alone and learns with the others', async () => {

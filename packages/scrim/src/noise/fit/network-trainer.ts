@@ -4,14 +4,16 @@
  * The trained initializers lie one after the other in a single vector θ; the graph cuts them out, autodiff/ adds their
  * gradients, and the step is written beside them (Kingma & Ba 2015, no decay; g scaled to a joint norm of at most c):
  *   g ← g·min(1, c/‖g‖);  m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  θ ← θ − η·r ⊙ m̂/(√v̂ + ε);  θ̄ ← dθ̄ + (1−d)θ
- * with r a factor per weight. θ, m, v and θ̄ are resident: on a GPU a step moves only its batch and a few scalars.
+ * with r a factor per weight. θ, m, v and θ̄ are resident: on WebGPU a step moves only its batch and a few scalars. Where a
+ * run hands them back to the processor (CUDA), several steps make one run; see {@link stepsPerRun} and loop-graph.ts.
  * What the loss is, which examples a batch holds and when to stop are the caller's.
  */
 import { addGradients, constantSchedule, type Schedule } from '../../autodiff/index.js';
 import type { Engine, NamedTensors, Session } from '../../engine/engine.js';
 import { assertArgument, ScrimError } from '../../errors.js';
-import type { Graph } from '../../onnx/index.js';
-import { float32, int64, scalar, type Tensor } from '../../tensor.js';
+import type { Graph, ValueType } from '../../onnx/index.js';
+import { allocate, float32, int64, scalar, type Tensor, tensor } from '../../tensor.js';
+import { LOOP_COUNT, loopGraph } from './loop-graph.js';
 
 /** A weight that is trained. */
 export interface TrainedWeight {
@@ -44,6 +46,8 @@ export interface NetworkTrainerOptions {
   readonly clipNorm?: number;
   /** Decay d of the moving average, in [0, 1); default 0.998. */
   readonly average?: number;
+  /** True puts the step into a loop of the graph, so that {@link NetworkTrainer.steps} makes one run. Default false. */
+  readonly loop?: boolean;
 }
 
 /** What a step says. */
@@ -75,6 +79,8 @@ export interface NetworkTrainer {
    * @throws ScrimError DIVERGED if the loss or the gradient is no finite number; the state is lost then.
    */
   step(feeds: NamedTensors, keep?: boolean): Promise<TrainingStep>;
+  /** Takes a step on each batch; with `keep` the state after the last one is kept. @throws as {@link step} does. */
+  steps(batches: readonly NamedTensors[], keep?: boolean): Promise<TrainingStep[]>;
   /**
    * The trained weights by name: as they are, or their moving average.
    * @throws ScrimError INVALID_ARGUMENT unless the last step was kept, or none was taken.
@@ -86,6 +92,14 @@ export interface NetworkTrainer {
   restore(state: TrainerState): void;
   close(): Promise<void>;
 }
+
+/** How many steps are worth making one run of where `engine` computes; 1 where a loop gains nothing. */
+export function stepsPerRun(engine: Pick<Engine, 'executionProvider'>): number {
+  return engine.executionProvider === 'cuda' ? CUDA_STEPS : 1;
+}
+
+/** The state's way is then a small part of a run, and the batches of one run still a small part of a GPU's memory. */
+const CUDA_STEPS = 8;
 
 const STATE = ['weights', 'first', 'second', 'average'] as const;
 type StateName = (typeof STATE)[number];
@@ -108,22 +122,32 @@ interface Slot {
  * a weight and the loss has no gradient.
  */
 export async function createNetworkTrainer(options: NetworkTrainerOptions): Promise<NetworkTrainer> {
-  const { engine, learningRate = 0.001, beta1 = 0.9, beta2 = 0.99, reports = [] } = options;
+  const { engine, learningRate = 0.001, beta1 = 0.9, beta2 = 0.99, reports = [], loop = false } = options;
   const schedule = typeof learningRate === 'number' ? constantSchedule(learningRate) : learningRate;
   const built = buildTrainingGraph(options, beta1, beta2);
-  const { graph } = built;
-  graph.setOutputs([
-    'train_loss',
-    'train_norm',
-    ...reports,
-    ...STATE.map((name) => `train_next_${name}`),
-    ...STATE.map((name) => `train_copy_${name}`),
-  ]);
-  graph.prune({ inputs: true });
-  const session = await engine.load(graph.encode(), {
-    resident: Object.fromEntries(STATE.map((name) => [`train_${name}`, `train_next_${name}`])),
-  });
-  return new GraphTrainer(session, built.slots, built.initial, { schedule, beta1, beta2, reports });
+  const resident = Object.fromEntries(STATE.map((name) => [`train_${name}`, `train_next_${name}`]));
+  const collected = ['train_loss', 'train_norm', ...reports];
+  built.graph.setOutputs([...collected, ...Object.values(resident)]);
+  built.graph.prune({ inputs: true });
+  const graph = loop
+    ? loopGraph(built.graph, { carried: resident, collected, inputs: stepInputs(built.graph, options) })
+    : built.graph;
+  for (const name of STATE) graph.add('Identity', [`train_next_${name}`], {}, { outputs: [`train_copy_${name}`] });
+  graph.setOutputs([...graph.outputNames, ...STATE.map((name) => `train_copy_${name}`)]);
+  const session = await engine.load(graph.encode(), { resident });
+  return new GraphTrainer(session, built.slots, built.initial, { schedule, beta1, beta2, reports, loop });
+}
+
+/** Element type and shape of what a step is fed. */
+function stepInputs(graph: Graph, { inputShapes = {} }: NetworkTrainerOptions): Record<string, ValueType> {
+  const state = new Set<string>(STATE.map((name) => `train_${name}`));
+  const names = graph.inputNames.filter((name) => !state.has(name) && graph.initializer(name) === undefined);
+  return Object.fromEntries(
+    names.map((name) => {
+      const { dtype, shape } = graph.declaredType(name) ?? { dtype: 'float32', shape: undefined };
+      return [name, { dtype, shape: inputShapes[name] ?? shape }];
+    }),
+  );
 }
 
 interface TrainingGraph {
@@ -216,7 +240,6 @@ function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2
   const next = graph.add('Sub', ['train_weights', change], {}, { outputs: ['train_next_weights'] });
   blend('train_average', next, average, 'train_next_average');
   graph.add('Identity', [loss], {}, { outputs: ['train_loss'] });
-  for (const name of STATE) graph.add('Identity', [`train_next_${name}`], {}, { outputs: [`train_copy_${name}`] });
   return { graph, slots, initial };
 }
 
@@ -242,6 +265,7 @@ interface StepSettings {
   readonly beta1: number;
   readonly beta2: number;
   readonly reports: readonly string[];
+  readonly loop: boolean;
 }
 
 type StateArrays = Readonly<Record<StateName, Float32Array>>;
@@ -252,6 +276,8 @@ class GraphTrainer implements NetworkTrainer {
   readonly #slots: readonly Slot[];
   readonly #settings: StepSettings;
   readonly #length: number;
+  /** Arrays that the batches of a run are joined in. */
+  readonly #joined = new Map<string, Tensor['data']>();
   #step = 0;
   /** The state on this side, where it is the same as the engine's. */
   #kept: StateArrays | undefined;
@@ -269,36 +295,65 @@ class GraphTrainer implements NetworkTrainer {
   }
 
   async step(feeds: NamedTensors, keep = false): Promise<TrainingStep> {
-    const { schedule, beta1, beta2, reports } = this.#settings;
-    const t = this.#step + 1;
+    return (await this.steps([feeds], keep))[0] as TrainingStep;
+  }
+
+  async steps(batches: readonly NamedTensors[], keep = false): Promise<TrainingStep[]> {
+    if (this.#settings.loop) {
+      const joined = stack(
+        batches.map((feeds, i) => this.#withScalars(feeds, i)),
+        this.#joined,
+      );
+      return this.#run(joined, batches.length, keep);
+    }
+    const taken: TrainingStep[] = [];
+    for (const [i, feeds] of batches.entries()) {
+      taken.push(...(await this.#run(this.#withScalars(feeds, 0), 1, keep && i === batches.length - 1)));
+    }
+    return taken;
+  }
+
+  /** A batch with the scalars of the step `ahead` of the next one. */
+  #withScalars(feeds: NamedTensors, ahead: number): NamedTensors {
+    const { schedule, beta1, beta2 } = this.#settings;
+    const t = this.#step + ahead + 1;
+    return {
+      ...feeds,
+      train_rate: scalar(schedule(t - 1)),
+      train_correct_first: scalar(1 / (1 - beta1 ** t)),
+      train_correct_second: scalar(1 / (1 - beta2 ** t)),
+    };
+  }
+
+  async #run(feeds: NamedTensors, count: number, keep: boolean): Promise<TrainingStep[]> {
+    const { reports, loop } = this.#settings;
     const given = this.#feed
       ? STATE.map((name) => [`train_${name}`, float32([this.#length], this.#arrays()[name])])
       : [];
     const outputs = await this.#session.run(
-      {
-        ...feeds,
-        ...Object.fromEntries(given),
-        train_rate: scalar(schedule(this.#step)),
-        train_correct_first: scalar(1 / (1 - beta1 ** t)),
-        train_correct_second: scalar(1 / (1 - beta2 ** t)),
-      },
+      { ...feeds, ...Object.fromEntries(given), ...(loop ? { [LOOP_COUNT]: int64([count], []) } : {}) },
       { fetches: ['train_loss', 'train_norm', ...reports, ...(keep ? STATE.map((name) => `train_copy_${name}`) : [])] },
     );
     this.#feed = false;
-    this.#step = t;
     this.#kept = keep
       ? (Object.fromEntries(STATE.map((name) => [name, outputs[`train_copy_${name}`]?.data])) as StateArrays)
       : undefined;
-    const loss = Number(outputs.train_loss?.data[0]);
-    const gradientNorm = Number(outputs.train_norm?.data[0]);
-    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
-      throw new ScrimError(
-        'DIVERGED',
-        `the training diverged at step ${t}: loss ${loss}, gradient norm ${gradientNorm}`,
-      );
-    }
-    const wanted = reports.map((name) => [name, outputs[name] as Tensor] as const);
-    return { step: t, loss, gradientNorm, reports: Object.fromEntries(wanted) };
+    return Array.from({ length: count }, (_, i) => {
+      const step = ++this.#step;
+      const loss = Number(outputs.train_loss?.data[i]);
+      const gradientNorm = Number(outputs.train_norm?.data[i]);
+      if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+        throw new ScrimError(
+          'DIVERGED',
+          `the training diverged at step ${step}: loss ${loss}, gradient norm ${gradientNorm}`,
+        );
+      }
+      const wanted = reports.map((name) => {
+        const value = outputs[name] as Tensor;
+        return [name, loop ? slice(value, i) : value] as const;
+      });
+      return { step, loss, gradientNorm, reports: Object.fromEntries(wanted) };
+    });
   }
 
   weights(which: 'current' | 'average' = 'current'): Map<string, Tensor<'float32'>> {
@@ -344,4 +399,39 @@ class GraphTrainer implements NetworkTrainer {
     }
     return this.#kept;
   }
+}
+
+/**
+ * Tensors of the same names and shapes, joined along a new first dimension.
+ * @param kept arrays of earlier calls by name, which are filled again where they are as long
+ */
+function stack(batches: readonly NamedTensors[], kept: Map<string, Tensor['data']>): NamedTensors {
+  const [like = {}] = batches;
+  return Object.fromEntries(
+    Object.entries(like).map(([name, { dtype, shape, data }]) => {
+      if (batches.length === 1) return [name, tensor(dtype, [1, ...shape], data)];
+      const length = batches.length * data.length;
+      const found = kept.get(name);
+      const joined = found?.length === length ? found : allocate(dtype, length);
+      kept.set(name, joined);
+      for (const [i, feeds] of batches.entries()) {
+        const part = feeds[name]?.data;
+        if (part?.length !== data.length) {
+          throw new ScrimError(
+            'INVALID_ARGUMENT',
+            `batch ${i} of a run has ${part?.length ?? 'no'} values of '${name}', the first one has ${data.length}`,
+          );
+        }
+        // No operator with a gradient takes strings.
+        (joined as Float32Array).set(part as Float32Array, i * data.length);
+      }
+      return [name, tensor(dtype, [batches.length, ...shape], joined)];
+    }),
+  );
+}
+
+/** The `i`th part along the first dimension. */
+function slice({ dtype, shape, data }: Tensor, i: number): Tensor {
+  const size = data.length / (shape[0] ?? 1);
+  return tensor(dtype, shape.slice(1), data.slice(i * size, (i + 1) * size) as Tensor['data']);
 }
