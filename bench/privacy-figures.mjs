@@ -12,7 +12,7 @@
 // --alphas (the first is the headline); --ceiling-steps for attackers without noise, which learn sooner; --stages is a
 // regular expression over the stages' names; --cache DIR keeps the canvases of a model for its other fits (a megabyte
 // each); --fit-flags='…' are further flags of the bottleneck fits, separated by spaces; --shipped takes bundles from models/
-// instead of fitting them, where they are there; --until gives the seconds after which running stages are told to stop;
+// instead of fitting them, where they are there; --record writes what audits measured into the bundles' manifests; --until gives the seconds after which running stages are told to stop;
 // --jobs how many stages may run at a time.
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
@@ -45,6 +45,7 @@ const { values: flags } = parseArgs({
     jobs: { type: 'string', default: '1' },
     threads: { type: 'string' },
     shipped: { type: 'boolean', default: false },
+    record: { type: 'boolean', default: false },
     cache: { type: 'string' },
     'fit-flags': { type: 'string', default: '' },
     list: { type: 'boolean', default: false },
@@ -71,6 +72,7 @@ if (unknown !== undefined || !alphas.every((alpha) => alpha > 0 && alpha < 1)) {
 }
 const common = ['--size', flags.size, ...(flags.threads ? ['--threads', flags.threads] : [])];
 const onDevice = [...common, '--provider', flags.provider];
+const record = flags.record ? ['--record'] : [];
 const ceiling = flags['ceiling-steps'] === undefined ? [] : ['--ceiling-steps', flags['ceiling-steps']];
 const alphaName = (alpha) => `alpha-${alpha.toFixed(2)}`;
 const SHIPPED = { npm: 'faceboxes-tfjs', prod: 'faceboxes-pytorch' };
@@ -146,7 +148,7 @@ function stagesOf(model) {
         ...(kind === 'diagonal' ? [] : ceiling),
         ...(flags['attack-canvases'] === '0' ? [] : ['--canvases', flags['attack-canvases']]),
         ...['--capacity', flags['attack-capacity'], '--picture-side', flags['picture-side']],
-        ...['--out', out('audits', model, `${kind}-${alphaName(alpha)}`), '--json', ...onDevice],
+        ...['--out', out('audits', model, `${kind}-${alphaName(alpha)}`), '--json', ...record, ...onDevice],
       ],
       [`fit ${kind} ${alpha}`],
     );
@@ -159,7 +161,7 @@ function stagesOf(model) {
       ...ceiling,
       ...(flags['attack-canvases'] === '0' ? [] : ['--canvases', flags['attack-canvases']]),
       ...['--capacity', flags['attack-capacity'], '--picture-side', flags['picture-side']],
-      ...['--out', out('audits', model, `bottleneck-${alphaName(headline)}`), '--json', ...onDevice],
+      ...['--out', out('audits', model, `bottleneck-${alphaName(headline)}`), '--json', ...record, ...onDevice],
     ],
     [`fit bottleneck ${headline}`, `audit bottleneck ${headline}`],
   );
