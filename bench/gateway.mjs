@@ -24,7 +24,7 @@ try {
   await writeDirectory(repository, await exportRepository(bundle, ['fp16']));
   const remote = await startServer(repository);
   servers.push(remote);
-  const gateway = await startGateway(`http://${remote.http}`, '--size', String(SIDE));
+  const gateway = await startGateway(`http://${remote.http}`, '--transform', 'diagonal', '--size', String(SIDE));
   servers.unshift(gateway);
   const session = await openConfidentialSession({ bundle, url: `http://${remote.http}` });
   const clients = {

@@ -140,7 +140,7 @@ function triton(tools) {
       }
       for (const upstream of [`http://${server.http}`, `grpc://${server.grpc}`]) {
         say(`tritonclient through scrim gateway to ${upstream}`);
-        await using(startGateway(upstream, '--size', String(SIDE)), ({ http, grpc }) =>
+        await using(startGateway(upstream, '--transform', 'diagonal', '--size', String(SIDE)), ({ http, grpc }) =>
           runCommand(tools.python, [
             ...[join(here, 'gateway_clients.py'), http, grpc, 'faceboxes-tfjs', String(SIDE)],
             ...samplePhotos(),

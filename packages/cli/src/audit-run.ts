@@ -12,7 +12,6 @@ import {
   type BundleOfSeveral,
   collectCopies,
   createReleaseSource,
-  createTrainingNoise,
   DECODER_SWEEP,
   neighbouringFrames,
   type PictureAttackInput,
@@ -34,9 +33,9 @@ import {
   runReidentification,
   runRightFace,
   runSeveralAlphas,
-  scorePictures,
   shiftedCopies,
   trainDecoder,
+  tryDecoder,
 } from 'scrim/audit';
 import { createNodeCrypto, readImageTowards } from 'scrim/node';
 import { createFitRandom } from 'scrim/noise';
@@ -216,13 +215,12 @@ class Stages {
       const against = { engine: target.engine, remote: target.remote, mechanism };
       const decoder = await trainDecoder(against, data, { steps, capacity, clean: true }, `${seed} clean`, hooks);
       const model = decoder.encode();
+      const { scores } = await tryDecoder(decoder, await this.pictureInput(), { draws: 1, seed });
       await decoder.close();
-      const shown = await this.data('test');
-      const rebuilt = await this.rebuild(model, this.clean(shown), shown);
       return {
         attacks: [],
         groups: [],
-        notes: { ...scorePictures(shown, rebuilt) },
+        notes: { ...scores },
         models: new Map([['decoder', model]]),
       };
     });
@@ -296,6 +294,7 @@ class Stages {
       const started = performance.now();
       const data = await this.data(kind === 'right-face' ? 'test' : 'people');
       if (kind === 're-identification') remark(`${data.records.length} photos of people are rebuilt and compared`);
+      const activations = data.records.map(({ activation }) => activation);
       const source = await createReleaseSource(
         target,
         data.shape,
@@ -320,7 +319,7 @@ class Stages {
           embedder,
           attack: 'decoder T',
           rebuilt: toImages(await this.rebuild(noisy.models.get('decoder') as Uint8Array, releases, data)),
-          clean: toImages(await this.rebuild(clean.models.get('decoder') as Uint8Array, this.clean(data), data)),
+          clean: toImages(await this.rebuild(clean.models.get('decoder') as Uint8Array, activations, data)),
           ...(floor ? { floor: { name: floor.name, pictures: toImages(floor.guesses) } } : {}),
           trusted,
           trustedReason,
@@ -495,16 +494,6 @@ class Stages {
   private async ceiling(): Promise<PictureCeiling> {
     const { notes } = await this.cleanDecoder();
     return { name: 'clean activation', scores: notes as unknown as PictureCeiling['scores'] };
-  }
-
-  /** Activations through gain and clip, without noise. */
-  private clean(data: AttackData): Float32Array[] {
-    const noise = createTrainingNoise(this.#audit.target.parameters, data.shape, createFitRandom('clean'));
-    return data.records.map(({ activation }) => {
-      const out = new Float32Array(activation.length);
-      noise.apply(activation, out, 0, 0);
-      return out;
-    });
   }
 
   /** What a stored decoder makes of releases: [3, H, W] each. */

@@ -1,6 +1,6 @@
 /** `scrim repo push`: the remote half of a bundle onto the volume of a Triton server. */
 import type { PushRepositoryOptions } from '@scrim/dataops';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { ScrimError } from 'scrim';
 import { exportRepository, PAYLOAD_FORMATS, type PayloadFormat } from 'scrim/client';
 import type { CommandContext } from '../context.js';
@@ -13,6 +13,7 @@ interface PushFlags extends SharedFlags {
   readonly bundle?: string;
   readonly model: string;
   readonly alpha: string;
+  readonly transform: 'diagonal' | 'bottleneck';
   readonly pvcName: string;
   readonly payloads: string;
   readonly image?: string;
@@ -25,8 +26,13 @@ export function registerRepoPush(verbs: Verbs, context: CommandContext): void {
     .command('push')
     .description('Kubernetes: put the remote half of a bundle on the volume of a Triton server');
   shared(push, { dryRun: true })
-    .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model and --alpha')
+    .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model, --transform and --alpha')
     .option('--model <file>', "ONNX file, FaceBoxes .pth checkpoint, or 'faceboxes' (npm weights)", 'faceboxes')
+    .addOption(
+      new Option('--transform <kind>', 'which of the shipped bundles')
+        .choices(['diagonal', 'bottleneck'])
+        .default('bottleneck'),
+    )
     .option('--alpha <a>', 'weight of privacy against accuracy, from 0 up to 1', '0.8')
     .requiredOption('-p, --pvc-name <name>', 'claim with the model repository')
     .option('--payloads <list>', 'forms of the payload, separated by commas', PAYLOAD_FORMATS.join(','))

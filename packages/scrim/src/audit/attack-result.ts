@@ -136,16 +136,16 @@ export function pairedGain(a: readonly number[], b: readonly number[]): { mean: 
   return { mean: estimate, low };
 }
 
-/** How alike pictures are to the photos: SSIM, centred SSIM and PSNR over samples and seeds. */
+/** How alike pictures are to the photos: centred SSIM, by which attacks are judged, SSIM and PSNR over samples and seeds. */
 export function summarizePictures(perSeed: readonly PictureScores[]): AttackValue[] {
   return [
     summarizeValue(
-      SSIM_VALUE,
-      perSeed.map(({ ssim }) => ssim),
-    ),
-    summarizeValue(
       CENTRED_VALUE,
       perSeed.map(({ centred }) => centred),
+    ),
+    summarizeValue(
+      SSIM_VALUE,
+      perSeed.map(({ ssim }) => ssim),
     ),
     summarizeValue(
       PSNR_VALUE,

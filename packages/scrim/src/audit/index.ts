@@ -79,6 +79,8 @@ export {
   type PictureCeiling,
   runDecoderAttack,
   runDecoderSweep,
+  type TrialSettings,
+  tryDecoder,
 } from './decoder-attack.js';
 export type { DecoderLoss, DecoderPlan, DecoderSize } from './decoder-graph.js';
 export { type IdentityAttackInput, runIdentityAttack } from './identity.js';
