@@ -1,9 +1,9 @@
 /**
  * Remembers what the JSON parts of messages said.
  *
- * Whoever infers again and again sends the same JSON again and again, and only the tensors behind it differ. Between two
- * runs of a model reading it costs a tenth of a millisecond, most of which is the processor fetching code it has
- * forgotten; comparing bytes costs nothing. What is remembered is shared by all messages that say it: nobody may change it.
+ * Whoever infers again and again sends the same JSON again and again, and only the tensors behind it differ. Reading it
+ * takes long between two runs of a model, as the processor has forgotten the reader's code by then; comparing bytes does
+ * not. What is remembered is shared by all messages that say it: nobody may change it.
  */
 
 /** Longer ones are read each time. */
