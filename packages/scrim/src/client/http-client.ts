@@ -8,9 +8,10 @@
 import { assertArgument, ScrimError } from '../errors.js';
 // From their files, not from protocol/index.js: a browser's bundler then leaves protobuf out (see modelConfig below).
 import { type ContentEncoding, encodeContent } from '../protocol/content-encoding.js';
+import { HeadMemo } from '../protocol/head-memo.js';
 import { HEADER_LENGTH, parseHeaderLength } from '../protocol/http-body.js';
 import { encodeInferRequest } from '../protocol/http-request.js';
-import { decodeInferResponse } from '../protocol/http-response.js';
+import { decodeInferResponse, type ResponseHead } from '../protocol/http-response.js';
 import { decodeJson, encodeJson, type JsonValue } from '../protocol/json-value.js';
 import { DEFAULT_LIMITS, type Limits } from '../protocol/limits.js';
 import { modelMetadataFromJson, readinessFromHttp, serverMetadataFromJson } from '../protocol/metadata.js';
@@ -75,6 +76,8 @@ export function createTritonClient(options: TritonClientOptions): TritonClient {
   const retry = createRetryContext(options);
   const common: Record<string, string> = { 'accept-encoding': responseCompression, ...lowerCase(options.headers) };
   if (options.bearerToken !== undefined) common.authorization = `Bearer ${options.bearerToken}`;
+
+  const heads = new HeadMemo<ResponseHead>();
 
   const call = async <T>(
     what: string,
@@ -197,6 +200,7 @@ export function createTritonClient(options: TritonClientOptions): TritonClient {
           return decodeInferResponse(response.body, {
             ...(headerLength === undefined ? {} : { headerLength }),
             limits,
+            heads,
           });
         },
       );

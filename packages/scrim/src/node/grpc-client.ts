@@ -4,7 +4,6 @@
  * Messages pass through protocol/, with its limits; tensors are sent from their own memory. Deadlines and retries are
  * those of client/retry.ts, so that HTTP and gRPC behave alike.
  */
-import { type ConnectionOptions, createSecureContext } from 'node:tls';
 import type { DescMessage, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import { createRetryContext, type RetryClock, type RetryPolicy, withRetries } from '../client/retry.js';
 import type { CallOptions, TritonClient } from '../client/triton-client.js';
@@ -28,8 +27,8 @@ import {
   serverMetadataFromMessage,
   unloadRequestToMessage,
 } from '../protocol/index.js';
+import { type ClientTls, clientTlsSettings } from './client-tls.js';
 import { GrpcChannel } from './grpc-channel.js';
-import { type ClientTls, pem } from './http-agent.js';
 
 /** How a gRPC client is set up. */
 export interface GrpcClientOptions {
@@ -84,7 +83,7 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
   const channel = new GrpcChannel({
     target,
     secure,
-    tls: tlsOptions(options.tls ?? {}),
+    tls: clientTlsSettings(options.tls ?? {}),
     compression,
     maxBytes: limits.maxBytes + MESSAGE_OVERHEAD,
   });
@@ -269,21 +268,6 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
 }
 
 /** @throws ScrimError INVALID_ARGUMENT for a certificate without its key, or what can't be read */
-function tlsOptions(tls: ClientTls): ConnectionOptions {
-  const { ca, cert, key, passphrase, serverName } = tls;
-  assertArgument((cert === undefined) === (key === undefined), 'tls.cert and tls.key belong together: one is missing');
-  const given = Object.fromEntries(
-    Object.entries({ ca: pem(ca), cert: pem(cert), key: pem(key), passphrase }).filter(
-      ([, value]) => value !== undefined,
-    ),
-  ) as ConnectionOptions;
-  try {
-    createSecureContext(given);
-  } catch (error) {
-    throw ScrimError.from(error, 'INVALID_ARGUMENT', "tls can't be used");
-  }
-  return { ...given, minVersion: 'TLSv1.2', ...(serverName === undefined ? {} : { servername: serverName }) };
-}
 
 function parseTarget(url: string): { readonly target: string; readonly secure: boolean } {
   const match = /^(?:(grpcs?|https?):\/\/)?([A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?\/?$/.exec(url);

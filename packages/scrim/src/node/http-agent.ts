@@ -1,189 +1,104 @@
 /**
  * HTTP connections of Node for the v2 client: kept open, at most so many at a time, with TLS and mutual TLS. Bodies are
- * written piece by piece from the tensors' own memory; answers are read whole, and decompressed.
+ * written from the tensors' own memory; answers are read into memory of their own, and decompressed.
+ *
+ * It stands on node:net and not on node:http, which takes every byte of an answer through two buffers of its own.
  */
-import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
-import { connect, type NetConnectOpts, type Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
-import { expectBodyWithin, type HttpTransport, join, type TransportResponse } from '../client/http-transport.js';
-import { ScrimError } from '../errors.js';
+import { validateHeaderName, validateHeaderValue } from 'node:http';
+import { connect, isIP } from 'node:net';
+import { type ConnectionOptions, connect as tlsConnect } from 'node:tls';
+import type { HttpTransport, TransportRequest } from '../client/http-transport.js';
+import { assertArgument, ScrimError } from '../errors.js';
 import { createLimits, decodeContent, parseContentEncoding } from '../protocol/index.js';
-import { freeArrays } from './free-buffers.js';
-
-/** TLS of a client: PEM texts. */
-export interface ClientTls {
-  /** Authorities to trust in place of the system's. */
-  readonly ca?: string | Uint8Array;
-  /** Certificate and key of this client, for servers that ask for one. */
-  readonly cert?: string | Uint8Array;
-  readonly key?: string | Uint8Array;
-  readonly passphrase?: string;
-  /** Name to expect in the server's certificate, where it is not the host of the URL. */
-  readonly serverName?: string;
-}
+import { type ClientTls, clientTlsSettings } from './client-tls.js';
+import { ConnectionPool, type OpenSocket } from './http-connection.js';
 
 /** How connections are made. */
 export interface HttpAgentOptions {
   readonly tls?: ClientTls;
-  /** Connections at a time; more calls wait. Default 64. */
+  /** Connections to one server at a time; more calls wait. Default 64. */
   readonly maxConnections?: number;
 }
 
-const JOINED_BYTES = 2 ** 14;
-
-/** Makes a transport for `createTritonClient({ transport })`. Closing it ends the connections. */
+/**
+ * Makes a transport for `createTritonClient({ transport })`. Closing it ends the connections.
+ * @throws ScrimError INVALID_ARGUMENT for TLS texts that can't be used
+ */
 export function createHttpAgent(options: HttpAgentOptions = {}): HttpTransport {
   const { tls = {}, maxConnections = 64 } = options;
-  const { serverName, ...credentials } = tls;
-  const pool = { keepAlive: true, maxSockets: maxConnections, noDelay: true, scheduling: 'lifo' as const };
-  const plain = new PlainAgent(pool);
-  const secure = new HttpsAgent({
-    ...pool,
-    ...(Object.fromEntries(Object.entries(credentials).map(([name, value]) => [name, pem(value)])) as object),
-    ...(serverName === undefined ? {} : { servername: serverName }),
-    minVersion: 'TLSv1.2',
-  });
+  assertArgument(
+    Number.isSafeInteger(maxConnections) && maxConnections > 0,
+    `maxConnections is ${maxConnections}, expected an integer above 0`,
+  );
+  const secure = Object.keys(tls).length > 0 ? clientTlsSettings(tls) : {};
+  const pools = new Map<string, ConnectionPool>();
+  let isClosed = false;
+  const poolOf = (target: URL): ConnectionPool => {
+    let pool = pools.get(target.origin);
+    if (!pool) {
+      pool = new ConnectionPool(opener(target, secure), maxConnections);
+      pools.set(target.origin, pool);
+    }
+    return pool;
+  };
   return {
-    exchange: ({ method, url, headers, body, signal, maxBytes }) =>
-      new Promise((resolve, reject) => {
-        const target = new URL(url);
-        const over =
-          target.protocol === 'https:' ? { send: httpsRequest, agent: secure } : { send: httpRequest, agent: plain };
-        const length = body?.reduce((sum, part) => sum + part.length, 0) ?? 0;
-        const request = over.send(
-          target,
-          {
-            method,
-            agent: over.agent,
-            signal,
-            headers: { ...headers, ...(method === 'POST' ? { 'content-length': String(length) } : {}) },
-          },
-          (response) => {
-            readAnswer(response, maxBytes).then(resolve, reject);
-          },
-        );
-        request.on('error', (error) => reject(ScrimError.from(error, 'UNAVAILABLE', 'the server can not be reached')));
-        if (length <= JOINED_BYTES) {
-          // Copying a little costs less than handing each part to the stream.
-          if (length === 0) request.end();
-          else request.end(join(body ?? [], length));
-          return;
-        }
-        request.cork();
-        for (const part of body ?? []) request.write(part);
-        request.end();
-        request.uncork();
-      }),
+    exchange: async (request) => {
+      if (isClosed) throw new ScrimError('UNAVAILABLE', 'the client is closed');
+      const { body = [], signal, maxBytes } = request;
+      const target = new URL(request.url);
+      const answer = await poolOf(target).exchange({ head: formatHead(request, target), body, signal, maxBytes });
+      const encoding = answer.header('content-encoding');
+      return {
+        status: answer.status,
+        header: (name) => answer.header(name),
+        body: encoding ? await decode(answer.body, encoding, maxBytes) : answer.body,
+      };
+    },
     close: async () => {
-      plain.destroy();
-      secure.destroy();
+      isClosed = true;
+      for (const pool of pools.values()) pool.close();
     },
   };
 }
 
-/** Size of the buffer that a connection reads into. */
-const READ_BYTES = 2 ** 18;
-/** A body gets its whole memory once one part in this many of it has come. */
-const TRUSTED_SHARE = 16;
-/** Deno and Bun have node:net, but not its reads into a given buffer. */
-const READS_IN_PLACE = !('deno' in process.versions || 'bun' in process.versions);
+const KEPT = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 1_000 } as const;
 
-const readBuffers = new WeakSet<ArrayBufferLike>();
-
-/**
- * Connections that read into one buffer again and again. Left to itself a socket takes 64 KiB of fresh memory for every
- * read, of which node's HTTP parser makes a copy: for the tensors of a busy client that is most of what its collector
- * has to do.
- */
-class PlainAgent extends HttpAgent {
-  override createConnection(
-    options: NetConnectOpts,
-    onCreated?: (error: Error | null, stream: Duplex) => void,
-  ): Socket {
-    if (!READS_IN_PLACE) return super.createConnection(options as never, onCreated) as Socket;
-    const buffer = Buffer.allocUnsafeSlow(READ_BYTES);
-    readBuffers.add(buffer.buffer);
-    const socket = connect({
-      ...options,
-      onread: {
-        buffer,
-        callback: (size) => {
-          socket.emit('data', buffer.subarray(0, size));
-          return true;
-        },
-      },
+function opener({ protocol, hostname, port }: URL, secure: ConnectionOptions): OpenSocket {
+  const host = hostname.replace(/^\[|\]$/g, '');
+  if (protocol !== 'https:') return (onread) => connect({ ...KEPT, host, port: Number(port || 80), onread });
+  const settings: ConnectionOptions = {
+    ...{ ...KEPT, host, port: Number(port || 443), minVersion: 'TLSv1.2', ALPNProtocols: ['http/1.1'] },
+    ...(isIP(host) === 0 ? { servername: host } : {}),
+    ...secure,
+  };
+  let session: Buffer | undefined;
+  return (onread) => {
+    const socket = tlsConnect({ ...settings, ...(session ? { session } : {}), ...({ onread } as object) });
+    socket.on('session', (given) => {
+      session = given;
     });
     return socket;
-  }
-}
-
-async function readAnswer(response: IncomingMessage, maxBytes: number): Promise<TransportResponse> {
-  let body: Uint8Array;
-  try {
-    body = await readBody(response, maxBytes);
-  } catch (error) {
-    response.destroy();
-    throw ScrimError.from(error, 'UNAVAILABLE', 'the answer broke off');
-  }
-  const header = (name: string): string | undefined => {
-    const value = response.headers[name];
-    return Array.isArray(value) ? value.join(', ') : value;
   };
-  const encoding = header('content-encoding');
-  return { status: response.statusCode ?? 0, header, body: encoding ? await decode(body, encoding, maxBytes) : body };
 }
 
-/** Listens from the start, so that what comes is taken before the connection reads again. */
-function readBody(response: IncomingMessage, maxBytes: number): Promise<Uint8Array> {
-  return new Promise((resolve, reject) => {
-    const announced = Number(response.headers['content-length'] ?? 0);
-    let chunks: Uint8Array[] = [];
-    let body: Uint8Array | undefined;
-    let length = 0;
-    response.on('error', reject);
-    response.on('close', () => {
-      if (!response.complete) reject(new ScrimError('UNAVAILABLE', 'the answer broke off'));
-    });
-    response.on('data', (chunk: Uint8Array) => {
-      length += chunk.length;
-      try {
-        expectBodyWithin(length, maxBytes);
-      } catch (error) {
-        reject(error);
-        return;
-      }
-      if (body) {
-        body.set(chunk, length - chunk.length);
-        freeArrays([chunk]);
-        return;
-      }
-      chunks.push(readBuffers.has(chunk.buffer) ? new Uint8Array(chunk) : chunk);
-      if (announced < length || length * TRUSTED_SHARE < announced || length === announced) return;
-      body = new Uint8Array(announced);
-      let at = 0;
-      for (const early of chunks) {
-        body.set(early, at);
-        at += early.length;
-      }
-      freeArrays(chunks);
-      chunks = [];
-    });
-    response.on('end', () => {
-      if (!response.complete) reject(new ScrimError('UNAVAILABLE', 'the answer broke off'));
-      else if (body) resolve(body);
-      else {
-        const whole = join(chunks, length);
-        freeArrays(chunks.filter(({ buffer }) => buffer !== whole.buffer));
-        resolve(whole);
-      }
-    });
+/** Headers that say where a message ends and what becomes of its connection. */
+const OWN_HEADERS: ReadonlySet<string> = new Set(['connection', 'content-length', 'transfer-encoding', 'upgrade']);
+
+/** Request line and headers. @throws ScrimError INVALID_ARGUMENT for headers that are none, or are the connection's */
+function formatHead({ method, headers, body = [] }: TransportRequest, { host, pathname, search }: URL): Buffer {
+  let text = `${method} ${pathname}${search} HTTP/1.1\r\nhost: ${host}\r\nconnection: keep-alive\r\n`;
+  for (const [name, value] of Object.entries(headers)) {
+    assertArgument(!OWN_HEADERS.has(name), `header '${name}' is the connection's own`);
     try {
-      expectBodyWithin(announced, maxBytes);
+      validateHeaderName(name);
+      validateHeaderValue(name, value);
     } catch (error) {
-      reject(error);
+      throw ScrimError.from(error, 'INVALID_ARGUMENT', 'a header can not be sent');
     }
-  });
+    text += `${name}: ${value}\r\n`;
+  }
+  if (method === 'POST') text += `content-length: ${body.reduce((sum, part) => sum + part.length, 0)}\r\n`;
+  return Buffer.from(`${text}\r\n`, 'latin1');
 }
 
 /** What `fetch` does by itself: an answer comes compressed only if it was asked for so. */
@@ -193,9 +108,4 @@ function decode(body: Uint8Array, encoding: string, maxBytes: number): Promise<U
     what: 'the answer',
     code: 'INVALID_DATA',
   });
-}
-
-/** node:tls takes strings and Buffers. */
-export function pem(value: string | Uint8Array | undefined): string | Buffer | undefined {
-  return value instanceof Uint8Array ? Buffer.from(value.buffer, value.byteOffset, value.byteLength) : value;
 }

@@ -1,6 +1,7 @@
 /** `scrim/node`: engines, files, photos and cryptography of a Node process. */
 export { openBundle, recordResults, writeDirectory, writeFileAtomically } from './bundle-files.js';
 export { type CanvasOptions, createCanvases } from './canvases.js';
+export type { ClientTls } from './client-tls.js';
 export { attachExternalFiles } from './external-data.js';
 export {
   type FddbDataset,
@@ -13,7 +14,7 @@ export { createGateway, type Gateway, type GatewayOptions, type ReleaseCounts } 
 export type { GatewayLedgerOptions } from './gateway-ledger.js';
 export { createGrpcClient, type GrpcClient, type GrpcClientOptions } from './grpc-client.js';
 export { type GrpcListener, type GrpcServerOptions, listenGrpc } from './grpc-server.js';
-export { type ClientTls, createHttpAgent, type HttpAgentOptions } from './http-agent.js';
+export { createHttpAgent, type HttpAgentOptions } from './http-agent.js';
 export {
   type AccessRecord,
   type HttpListener,

@@ -16,7 +16,7 @@ import { assertArgument } from '../errors.js';
 import type { NoiserMode } from '../noise/release.js';
 import type { PixelSource, ResizeMode } from '../vision/index.js';
 import { openBundle } from './bundle-files.js';
-import type { ClientTls } from './http-agent.js';
+import type { ClientTls } from './client-tls.js';
 import { type ImageInput, readImage } from './images.js';
 import { createNodeCrypto } from './node-crypto.js';
 import { createNodeEngine } from './ort-engine.js';

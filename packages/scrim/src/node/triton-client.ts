@@ -4,8 +4,9 @@
  */
 import { createTritonClient as createHttpClient, type TritonClientOptions } from '../client/http-client.js';
 import type { TritonClient } from '../client/triton-client.js';
+import type { ClientTls } from './client-tls.js';
 import { createGrpcClient, type GrpcClient } from './grpc-client.js';
-import { type ClientTls, createHttpAgent } from './http-agent.js';
+import { createHttpAgent } from './http-agent.js';
 
 /** How a client is set up. What only one protocol has is left out over the other. */
 export interface NodeTritonClientOptions extends Omit<TritonClientOptions, 'fetch' | 'transport'> {

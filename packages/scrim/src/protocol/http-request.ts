@@ -7,6 +7,7 @@
  */
 import { assertArgument, ScrimError } from '../errors.js';
 import { bytesPerElement, type Datatype } from './datatype.js';
+import type { HeadMemo } from './head-memo.js';
 import { BinaryPart, BodyWriter, type EncodedBody, splitBody } from './http-body.js';
 import { type HttpTensor, readHttpTensor, writeHttpTensor } from './http-tensor.js';
 import {
@@ -18,6 +19,7 @@ import {
   parametersFromOutput,
   parametersFromSettings,
   type RequestedOutput,
+  type RequestSettings,
   settingsFromParameters,
 } from './infer.js';
 import { JsonReader } from './json-reader.js';
@@ -44,6 +46,16 @@ export interface DecodeRequestOptions {
   /** Needed for raw requests only; missing where the model does not have exactly one input. */
   readonly rawInput?: RawInput;
   readonly limits?: Limits;
+  /** Of requests read with the same limits. */
+  readonly heads?: HeadMemo<RequestHead>;
+}
+
+/** What the JSON part of a request says. */
+export interface RequestHead {
+  readonly id: string | undefined;
+  readonly tensors: readonly HttpTensor[];
+  readonly settings: RequestSettings;
+  readonly outputs: readonly RequestedOutput[] | undefined;
 }
 
 /**
@@ -94,12 +106,47 @@ export function encodeInferRequest(request: InferRequest): EncodedBody {
  * UNSUPPORTED for shared memory; LIMIT_EXCEEDED.
  */
 export function decodeInferRequest(body: Uint8Array, options: DecodeRequestOptions): InferRequest {
-  const { modelName, modelVersion, headerLength, limits = DEFAULT_LIMITS } = options;
+  const { modelName, modelVersion, headerLength, limits = DEFAULT_LIMITS, heads } = options;
   const model = { modelName, ...(modelVersion === undefined ? {} : { modelVersion }) };
   checkLimit(limits, 'maxBytes', body.length, 'the request', 'bytes');
   if (headerLength === 0) return { ...model, ...rawRequest(body, options.rawInput, limits) };
 
   const { json, binary } = splitBody(body, headerLength, 'INVALID_ARGUMENT');
+  let head = heads?.find(json);
+  if (head === undefined) {
+    head = readHead(json, limits);
+    // Tensors in the JSON are the request's own.
+    if (head.tensors.every(({ contents }) => typeof contents === 'number')) heads?.keep(json, head);
+  }
+  const { id, tensors, settings, outputs } = head;
+  const part = new BinaryPart(binary, 'INVALID_ARGUMENT');
+  const inputs = tensors.map((entry): InferInput => {
+    const { name, contents } = entry;
+    const what = `input '${clip(name)}'`;
+    const isBinary = typeof contents === 'number';
+    const tensor = isBinary
+      ? decodeTensorBytes(entry.datatype, entry.shape, part.take(contents, what), what, limits)
+      : contents;
+    return {
+      name,
+      tensor,
+      binary: isBinary,
+      ...(entry.parameters === undefined ? {} : { parameters: entry.parameters }),
+    };
+  });
+  part.end();
+  const { binaryOutputs = false } = settings;
+  return {
+    ...model,
+    ...(id === undefined ? {} : { id }),
+    inputs,
+    ...settings,
+    binaryOutputs,
+    ...(outputs === undefined ? {} : { outputs: outputs.map((output) => ({ binary: binaryOutputs, ...output })) }),
+  };
+}
+
+function readHead(json: Uint8Array, limits: Limits): RequestHead {
   const reader = new JsonReader(json, { what: 'the request', limits });
   let id: string | undefined;
   let parameters: Parameters | undefined;
@@ -127,45 +174,21 @@ export function decodeInferRequest(body: Uint8Array, options: DecodeRequestOptio
   reader.end();
   if (tensors === undefined) throw new ScrimError('INVALID_ARGUMENT', 'the request has no inputs');
 
-  const part = new BinaryPart(binary, 'INVALID_ARGUMENT');
-  const inputs = tensors.map((entry): InferInput => {
-    const { name, contents } = entry;
-    const what = `input '${clip(name)}'`;
-    const isBinary = typeof contents === 'number';
-    const tensor = isBinary
-      ? decodeTensorBytes(entry.datatype, entry.shape, part.take(contents, what), what, limits)
-      : contents;
-    return {
-      name,
-      tensor,
-      binary: isBinary,
-      ...(entry.parameters === undefined ? {} : { parameters: entry.parameters }),
-    };
-  });
-  part.end();
   expectDistinct(
-    inputs.map((input) => input.name),
+    tensors.map(({ name }) => name),
     'input',
   );
   const settings = settingsFromParameters(parameters ?? {});
   if (settings.emptyFinalResponse !== undefined) {
     throw new ScrimError('INVALID_ARGUMENT', "parameters whose names begin with 'triton_' are reserved for the server");
   }
-  const { binaryOutputs = false } = settings;
   if (outputs !== undefined) {
     expectDistinct(
       outputs.map((output) => output.name),
       'output',
     );
   }
-  return {
-    ...model,
-    ...(id === undefined ? {} : { id }),
-    inputs,
-    ...settings,
-    binaryOutputs,
-    ...(outputs === undefined ? {} : { outputs: outputs.map((output) => ({ binary: binaryOutputs, ...output })) }),
-  };
+  return { id, tensors, settings, outputs };
 }
 
 /** Reads an array of at most `maxTensors` entries. */

@@ -6,6 +6,7 @@
  * responses are read elsewhere.
  */
 import { ScrimError } from '../errors.js';
+import type { HeadMemo } from './head-memo.js';
 import { BinaryPart, BodyWriter, type EncodedBody, splitBody } from './http-body.js';
 import { readList } from './http-request.js';
 import { type HttpTensor, readHttpTensor, writeHttpTensor } from './http-tensor.js';
@@ -41,6 +42,11 @@ export function encodeInferResponse(
   return writer.finish();
 }
 
+/** What the JSON part of a response says. */
+export interface ResponseHead extends Omit<InferResponse, 'outputs'> {
+  readonly tensors: readonly HttpTensor[];
+}
+
 /**
  * Reads a response with status 200. Tensors are views of `body` where alignment allows.
  * @param body the whole body, not compressed
@@ -48,12 +54,42 @@ export function encodeInferResponse(
  */
 export function decodeInferResponse(
   body: Uint8Array,
-  options: { readonly headerLength?: number; readonly limits?: Limits } = {},
+  options: {
+    readonly headerLength?: number;
+    readonly limits?: Limits;
+    /** Of responses read with the same limits. */
+    readonly heads?: HeadMemo<ResponseHead>;
+  } = {},
 ): InferResponse {
-  const { headerLength, limits = DEFAULT_LIMITS } = options;
+  const { headerLength, limits = DEFAULT_LIMITS, heads } = options;
   const code = 'INVALID_DATA';
   checkLimit(limits, 'maxBytes', body.length, 'the response', 'bytes');
   const { json, binary } = splitBody(body, headerLength, code);
+  let head = heads?.find(json);
+  if (head === undefined) {
+    head = readHead(json, limits);
+    // Tensors in the JSON are the response's own.
+    if (head.tensors.every(({ contents }) => typeof contents === 'number')) heads?.keep(json, head);
+  }
+  const { tensors, parameters, ...rest } = head;
+  const part = new BinaryPart(binary, code);
+  const outputs = tensors.map((entry): InferOutput => {
+    const { name, contents } = entry;
+    const what = `output '${clip(name)}'`;
+    // Copied, as are parameters: answers are their callers', who may change them.
+    const shape = [...entry.shape];
+    const tensor =
+      typeof contents === 'number'
+        ? decodeTensorBytes(entry.datatype, shape, part.take(contents, what), what, limits, code)
+        : contents;
+    return { name, tensor, ...(entry.parameters === undefined ? {} : { parameters: { ...entry.parameters } }) };
+  });
+  part.end();
+  return { ...rest, outputs, ...(parameters === undefined ? {} : { parameters: { ...parameters } }) };
+}
+
+function readHead(json: Uint8Array, limits: Limits): ResponseHead {
+  const code = 'INVALID_DATA';
   const reader = new JsonReader(json, { what: 'the response', code, limits });
   let modelName = '';
   let modelVersion: string | undefined;
@@ -85,22 +121,11 @@ export function decodeInferResponse(
   reader.end();
   if (tensors === undefined) throw new ScrimError(code, 'the response has no outputs');
 
-  const part = new BinaryPart(binary, code);
-  const outputs = tensors.map((entry): InferOutput => {
-    const { name, contents } = entry;
-    const what = `output '${clip(name)}'`;
-    const tensor =
-      typeof contents === 'number'
-        ? decodeTensorBytes(entry.datatype, entry.shape, part.take(contents, what), what, limits, code)
-        : contents;
-    return { name, tensor, ...(entry.parameters === undefined ? {} : { parameters: entry.parameters }) };
-  });
-  part.end();
   return {
     modelName,
     ...(modelVersion === undefined ? {} : { modelVersion }),
     ...(id === undefined ? {} : { id }),
-    outputs,
+    tensors,
     ...(parameters === undefined ? {} : { parameters }),
   };
 }

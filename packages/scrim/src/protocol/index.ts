@@ -17,9 +17,16 @@ export * as configPb from './gen/model_config_pb.js';
 export * from './grpc-frame.js';
 export * from './grpc-infer.js';
 export * from './grpc-message.js';
+export { HeadMemo } from './head-memo.js';
 export { type EncodedBody, HEADER_LENGTH, joinBody, parseHeaderLength } from './http-body.js';
-export { type DecodeRequestOptions, decodeInferRequest, encodeInferRequest, type RawInput } from './http-request.js';
-export { decodeInferResponse, encodeInferResponse } from './http-response.js';
+export {
+  type DecodeRequestOptions,
+  decodeInferRequest,
+  encodeInferRequest,
+  type RawInput,
+  type RequestHead,
+} from './http-request.js';
+export { decodeInferResponse, encodeInferResponse, type ResponseHead } from './http-response.js';
 export {
   type InferInput,
   type InferOutput,

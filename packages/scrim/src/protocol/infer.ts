@@ -75,7 +75,7 @@ export function outputsAsBinary(request: InferRequest): (name: string) => boolea
   return (name) => chosen.get(name) ?? request.binaryOutputs ?? false;
 }
 
-type RequestSettings = Pick<
+export type RequestSettings = Pick<
   InferRequest,
   | 'binaryOutputs'
   | 'sequenceId'

@@ -18,6 +18,7 @@ import {
   encodeJson,
   errorToJson,
   HEADER_LENGTH,
+  type HeadMemo,
   type JsonValue,
   modelConfigToJson,
   modelMetadataToJson,
@@ -26,6 +27,7 @@ import {
   parseContentEncoding,
   parseHeaderLength,
   type RawInput,
+  type RequestHead,
   repositoryIndexToJson,
   serverMetadataToJson,
   wireErrorOf,
@@ -65,10 +67,13 @@ export function errorAnswer(error: unknown): HttpAnswer {
   };
 }
 
-/** Answers a call. Never rejects. */
-export async function answerHttp(server: InferenceServer, call: HttpCall): Promise<HttpAnswer> {
+/** What the requests of a server said, as they tend to say it again. */
+export type RequestHeads = HeadMemo<RequestHead>;
+
+/** Answers a call. Never rejects. @param heads of requests to this server alone */
+export async function answerHttp(server: InferenceServer, call: HttpCall, heads?: RequestHeads): Promise<HttpAnswer> {
   try {
-    return await route(server, call);
+    return await route(server, call, heads);
   } catch (error) {
     return errorAnswer(error);
   }
@@ -129,7 +134,7 @@ const REPOSITORY_PATH = /^\/v2\/repository(?:\/([^/]+))?\/(index|models\/([^/]+)
 const UNSUPPORTED_PATH =
   /^\/v2\/(?:(systemsharedmemory|cudasharedmemory|logging|trace)(?:\/|$)|models\/[^/]+\/trace\/)/;
 
-async function route(server: InferenceServer, call: HttpCall): Promise<HttpAnswer> {
+async function route(server: InferenceServer, call: HttpCall, heads: RequestHeads | undefined): Promise<HttpAnswer> {
   const path = call.path.length > 1 && call.path.endsWith('/') ? call.path.slice(0, -1) : call.path;
   switch (path) {
     case '/v2':
@@ -151,7 +156,7 @@ async function route(server: InferenceServer, call: HttpCall): Promise<HttpAnswe
     throw new ScrimError('UNSUPPORTED', 'shared memory, trace and log settings are not supported by this server');
   }
   const model = MODEL_PATH.exec(path);
-  if (model) return modelRoute(server, call, decodeName(model[1]!), model[2] ?? '', model[3] ?? '');
+  if (model) return modelRoute(server, call, decodeName(model[1]!), model[2] ?? '', model[3] ?? '', heads);
   const repository = REPOSITORY_PATH.exec(path);
   if (repository) return repositoryRoute(server, call, repository);
   throw new ScrimError('NOT_FOUND', 'Not Found');
@@ -163,6 +168,7 @@ async function modelRoute(
   name: string,
   version: string,
   action: string,
+  heads: RequestHeads | undefined,
 ): Promise<HttpAnswer> {
   switch (action) {
     case '':
@@ -174,7 +180,7 @@ async function modelRoute(
     case 'stats':
       return get(call, () => json(modelStatisticsToJson(server.statistics(name, version))));
     case 'infer':
-      return post(call, () => infer(server, call, name, version));
+      return post(call, () => infer(server, call, name, version, heads));
     case 'generate':
     case 'generate_stream':
       throw new ScrimError('UNSUPPORTED', `'${action}' is not supported by this server`);
@@ -183,7 +189,13 @@ async function modelRoute(
   }
 }
 
-async function infer(server: InferenceServer, call: HttpCall, name: string, version: string): Promise<HttpAnswer> {
+async function infer(
+  server: InferenceServer,
+  call: HttpCall,
+  name: string,
+  version: string,
+  heads: RequestHeads | undefined,
+): Promise<HttpAnswer> {
   const { limits } = server;
   const body = await content(server, call);
   const headerLength = parseHeaderLength(call.header(HEADER_LENGTH));
@@ -194,6 +206,7 @@ async function infer(server: InferenceServer, call: HttpCall, name: string, vers
     ...(version === '' ? {} : { modelVersion: version }),
     ...(headerLength === undefined ? {} : { headerLength }),
     ...(rawInput === undefined ? {} : { rawInput }),
+    ...(heads === undefined ? {} : { heads }),
   });
   const response = await server.infer(request, call.signal === undefined ? {} : { signal: call.signal });
   const encoded = encodeInferResponse(response, outputsAsBinary(request));

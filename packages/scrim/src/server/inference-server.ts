@@ -9,6 +9,7 @@ import { assertArgument, ScrimError } from '../errors.js';
 import {
   DEFAULT_LIMITS,
   encodeTensorBytes,
+  HeadMemo,
   type InferRequest,
   type InferResponse,
   type Limits,
@@ -20,7 +21,7 @@ import {
   type RepositoryEntry,
   type ServerMetadata,
 } from '../protocol/index.js';
-import { answerHttp, handleRequest } from './http-handler.js';
+import { answerHttp, handleRequest, type RequestHeads } from './http-handler.js';
 import type { EngineFactory } from './model-instance.js';
 import { ModelRegistry, type ServerEvent } from './model-registry.js';
 import type { ModelRepository } from './model-repository.js';
@@ -83,6 +84,7 @@ class Server implements InferenceServer {
   readonly #options: InferenceServerOptions;
   readonly #registry: ModelRegistry;
   readonly #maxPendingBytes: number;
+  readonly #heads: RequestHeads = new HeadMemo();
   #pendingBytes = 0;
   #requests = 0;
   #state: 'starting' | 'serving' | 'draining' | 'closed' = 'starting';
@@ -218,7 +220,7 @@ class Server implements InferenceServer {
   }
 
   answer(call: HttpCall): Promise<HttpAnswer> {
-    return answerHttp(this, call);
+    return answerHttp(this, call, this.#heads);
   }
 
   async drain(timeoutMs = 30_000): Promise<void> {
