@@ -17,7 +17,7 @@ import {
   type Tensor,
   type TrustedHalf,
 } from 'scrim';
-import { createInputReader, createNodeCrypto, createNodeEngine, type NodeEngineOptions } from 'scrim/node';
+import { createInputReader, createNodeCrypto, createNodeEngine, freeArrays, type NodeEngineOptions } from 'scrim/node';
 import { splitAt } from 'scrim/split';
 import { createDetectionDecoder, type Detection } from 'scrim/vision';
 import type { ModelSource } from './model-source.js';
@@ -32,11 +32,23 @@ export interface FacePipelineOptions {
   readonly provider?: NonNullable<NodeEngineOptions['executionProvider']>;
 }
 
+/** How the faces of one photo are found. */
+export interface DetectFacesOptions {
+  /** Default 1. */
+  readonly draws?: number;
+  readonly minScore?: number;
+  /**
+   * True keeps the first release for the answer. Memory of releases is freed otherwise, once the tail has read it: as
+   * garbage, payloads set off collections that cost nearly as much as the noise.
+   */
+  readonly keepRelease?: boolean;
+}
+
 /** What came of one photo. */
 export interface FaceAnswer {
   /** One list for each draw of noise; a single one without noise. */
   readonly draws: readonly (readonly Detection[])[];
-  /** The first release, where there is noise. */
+  /** The first release, where there is noise and it was asked for. */
   readonly release?: Release;
 }
 
@@ -50,7 +62,7 @@ export interface FacePipeline {
    */
   detect(
     photo: string | Uint8Array,
-    options?: { readonly draws?: number; readonly minScore?: number },
+    options?: DetectFacesOptions,
   ): Promise<FaceAnswer>;
   close(): Promise<void>;
 }
@@ -81,7 +93,7 @@ export async function createFacePipeline(options: FacePipelineOptions): Promise<
   return {
     description,
     lanes: lanes.length,
-    detect: async (photo, { draws = 1, minScore } = {}) => {
+    detect: async (photo, { draws = 1, minScore, keepRelease = false } = {}) => {
       const { tensor: input, plan } = await reader.read(photo);
       const lane = lanes.reduce((least, candidate) => (candidate.busy < least.busy ? candidate : least));
       lane.busy++;
@@ -89,7 +101,7 @@ export async function createFacePipeline(options: FacePipelineOptions): Promise<
         return await answer(
           lane,
           input,
-          draws,
+          { draws, keepRelease },
           (outputs) => decoder.decodeOutputs(outputs, [plan], minScore === undefined ? {} : { minScore })[0] ?? [],
         );
       } finally {
@@ -124,7 +136,7 @@ async function createLane(
 async function answer(
   lane: Lane,
   input: Tensor,
-  draws: number,
+  { draws, keepRelease }: { readonly draws: number; readonly keepRelease: boolean },
   decodeOutputs: (outputs: Readonly<Record<string, Tensor>>) => Detection[],
 ): Promise<FaceAnswer> {
   if (lane.clean) {
@@ -142,10 +154,11 @@ async function answer(
     },
   });
   const lists: Detection[][] = [];
+  const kept = keepRelease ? releases[0] : undefined;
   for (const release of releases) {
     lists.push(decodeOutputs(await tail.run(release, { memory })));
     memory = undefined;
+    if (release !== kept) freeArrays([release.payload]);
   }
-  const [release] = releases;
-  return { draws: lists, ...(release ? { release } : {}) };
+  return { draws: lists, ...(kept ? { release: kept } : {}) };
 }

@@ -26,7 +26,7 @@ export function freeBuffers(buffers: readonly ArrayBufferLike[]): void {
 }
 
 /** Frees the memory of arrays that are the only views of it; those of a part of their buffer stay. */
-export function freeArrays(arrays: readonly Uint8Array[]): void {
+export function freeArrays(arrays: readonly ArrayBufferView[]): void {
   freeBuffers(arrays.filter(({ byteLength, buffer }) => byteLength === buffer.byteLength).map(({ buffer }) => buffer));
 }
 
