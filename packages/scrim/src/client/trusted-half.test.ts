@@ -82,9 +82,14 @@ function recording(engine: Engine, events: string[]): { engine: Engine; crypto: 
     },
     crypto: {
       ...crypto,
-      aes256CtrKeystream(key, counter, out) {
-        if (out.length !== 64) events.push('noise');
-        return crypto.aes256CtrKeystream(key, counter, out);
+      aes256Ctr(key, counter) {
+        const stream = crypto.aes256Ctr(key, counter);
+        const fill = (out: Uint8Array) => {
+          // The self-test reads less.
+          if (out.length > 64) events.push('noise');
+          return stream.fill(out);
+        };
+        return { ...stream, fill };
       },
     },
   };
@@ -162,9 +167,9 @@ describe('a trusted half', () => {
     let isBroken = false;
     const breaking: NoiseCrypto = {
       ...crypto,
-      aes256CtrKeystream(key, counter, out) {
+      aes256Ctr(key, counter) {
         if (isBroken) throw new Error('no');
-        return crypto.aes256CtrKeystream(key, counter, out);
+        return crypto.aes256Ctr(key, counter);
       },
     };
     const half = await createTrustedHalf({ bundle, engine, crypto: breaking });
