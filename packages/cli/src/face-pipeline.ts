@@ -90,22 +90,25 @@ export async function createFacePipeline(options: FacePipelineOptions): Promise<
   const decoder = createDetectionDecoder(detector);
   const reader = createInputReader(detector, { kind: 'stretch', width: size, height: size });
   const description = lanes[0]?.engine.description ?? '';
+  /** Photos that are being read or answered. */
+  let underWay = 0;
   return {
     description,
     lanes: lanes.length,
     detect: async (photo, { draws = 1, minScore, keepRelease = false } = {}) => {
-      const { tensor: input, plan } = await reader.read(photo);
-      const lane = lanes.reduce((least, candidate) => (candidate.busy < least.busy ? candidate : least));
-      lane.busy++;
+      underWay++;
       try {
+        const { tensor: input, plan } = await reader.read(photo);
+        const lane = lanes.reduce((least, candidate) => (candidate.busy < least.busy ? candidate : least));
+        lane.busy++;
         return await answer(
           lane,
           input,
-          { draws, keepRelease },
+          { draws, keepRelease, drawAhead: underWay === 1 },
           (outputs) => decoder.decodeOutputs(outputs, [plan], minScore === undefined ? {} : { minScore })[0] ?? [],
-        );
+        ).finally(() => lane.busy--);
       } finally {
-        lane.busy--;
+        underWay--;
       }
     },
     close: async () => {
@@ -136,7 +139,7 @@ async function createLane(
 async function answer(
   lane: Lane,
   input: Tensor,
-  { draws, keepRelease }: { readonly draws: number; readonly keepRelease: boolean },
+  { draws, keepRelease, drawAhead }: Record<'keepRelease' | 'drawAhead', boolean> & { readonly draws: number },
   decodeOutputs: (outputs: Readonly<Record<string, Tensor>>) => Detection[],
 ): Promise<FaceAnswer> {
   if (lane.clean) {
@@ -149,6 +152,7 @@ async function answer(
   let memory: ArrayBuffer | undefined;
   const releases = await trusted.releaseMany(input, draws, {
     transfer: true,
+    drawAhead,
     onSpent: (spent) => {
       memory = spent;
     },
