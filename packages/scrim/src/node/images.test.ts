@@ -5,6 +5,7 @@ import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ScrimError } from '../errors.js';
 import { FACEBOXES_PYTORCH_SPEC, imageToTensor, type RgbImage } from '../vision/index.js';
+import { freeArrays } from './free-buffers.js';
 import {
   encodeJpeg,
   encodePng,
@@ -40,6 +41,13 @@ const pixel = ({ width, data }: RgbImage, x: number, y: number): number[] =>
 
 const raw = (image: RgbImage): sharp.Sharp =>
   sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } });
+
+it('gives pixels whose memory can be given back', async () => {
+  const { data } = await readImage(await encodePng(flag(200, 100)));
+  expect(data.length).toBe(3 * 200 * 100);
+  freeArrays([data]);
+  expect(data.length).toBe(0);
+});
 
 const sameBytes = (a: Float32Array, b: Float32Array): boolean =>
   Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength));
