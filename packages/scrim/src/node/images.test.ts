@@ -42,13 +42,6 @@ const pixel = ({ width, data }: RgbImage, x: number, y: number): number[] =>
 const raw = (image: RgbImage): sharp.Sharp =>
   sharp(image.data, { raw: { width: image.width, height: image.height, channels: 3 } });
 
-it('gives pixels whose memory can be given back', async () => {
-  const { data } = await readImage(await encodePng(flag(200, 100)));
-  expect(data.length).toBe(3 * 200 * 100);
-  freeArrays([data]);
-  expect(data.length).toBe(0);
-});
-
 const sameBytes = (a: Float32Array, b: Float32Array): boolean =>
   Buffer.from(a.buffer, a.byteOffset, a.byteLength).equals(Buffer.from(b.buffer, b.byteOffset, b.byteLength));
 
@@ -217,4 +210,11 @@ describe('createInputReader', () => {
       expect(sameBytes(tensor.data, data)).toBe(true);
     });
   });
+});
+
+it('gives pixels whose memory can be given back', async () => {
+  const { data } = await readImage(await encodePng(flag(200, 100)));
+  expect(data.length).toBe(3 * 200 * 100);
+  freeArrays([data]);
+  expect(data.length).toBe(0);
 });
