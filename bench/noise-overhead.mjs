@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { createLocalTail, createTrustedHalf } from 'scrim';
-import { createInputReader, createNodeCrypto, createNodeEngine } from 'scrim/node';
+import { createInputReader, createNodeCrypto, createNodeEngine, freeArrays } from 'scrim/node';
 import { splitAt } from 'scrim/split';
 import { openFor } from '../packages/cli/dist/bundle-store.js';
 import { loadModelSource, packageFolder } from '../packages/cli/dist/model-source.js';
@@ -49,7 +49,10 @@ const sides = {
     const onSpent = (spent) => {
       memory = spent;
     };
-    return remote.run(await trusted.release(input, { transfer: true, onSpent }), { memory });
+    const release = await trusted.release(input, { transfer: true, onSpent });
+    const outputs = await remote.run(release, { memory });
+    freeArrays([release.payload]);
+    return outputs;
   },
 };
 async function run(side) {

@@ -81,9 +81,9 @@ const parts = {
   transform: () => noiser.release(activation),
   /** AES-256-CTR, copied to where the kernel reads it. */
   keystream: () => {
-    for (let at = 0; at < 4 * size; at += chunk.length) {
-      crypto.aes256CtrKeystream(key, counter, chunk.subarray(0, 4 * size - at));
-    }
+    const stream = crypto.aes256Ctr(key, counter);
+    for (let at = 0; at < 4 * size; at += chunk.length) stream.fill(chunk.subarray(0, 4 * size - at));
+    stream.close();
   },
   /** Everything but keys and keystream: normals, grid, copies in and out, the new payload. */
   kernel: () => transform.run(data, plane, silent),

@@ -113,7 +113,7 @@ describe('what failures show', () => {
     await expectCleanFailure('short seed', () => createReplayNoiser({ ...options, seedKey: SECRET.subarray(0, 8) }));
     const broken = {
       ...crypto,
-      aes256CtrKeystream: () => {
+      aes256Ctr: () => {
         throw new Error('the keystream is broken');
       },
     };

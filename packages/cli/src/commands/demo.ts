@@ -175,7 +175,7 @@ async function showPhotos(
   for (const photo of photos) {
     context.signal.throwIfAborted();
     const cleanFaces = truth.get(photo) ?? [];
-    const { draws, release } = await noisy.detect(photo, { minScore: THRESHOLD / 2 });
+    const { draws, release } = await noisy.detect(photo, { minScore: THRESHOLD / 2, keepRelease: true });
     const noisyFaces = draws[0] ?? [];
     if (!release) throw new ScrimError('INTERNAL', 'the noisy path made no release');
     const pictures = await drawFaces(photo, cleanFaces, noisyFaces, release, bundle, reconstruction);

@@ -47,7 +47,7 @@ export async function detect(context: CommandContext, options: DetectOptions, ph
     context.signal.throwIfAborted();
     const found = await clean.detect(photo, { minScore: options.threshold });
     // With noise scores are lower throughout; the document halves its threshold.
-    const answer = await noisy.detect(photo, { minScore: options.threshold / 2 });
+    const answer = await noisy.detect(photo, { minScore: options.threshold / 2, keepRelease: true });
     const [cleanFaces = [], noisyFaces = []] = [found.draws[0], answer.draws[0]];
     const release = answer.release as NonNullable<typeof answer.release>;
     const pictures = await drawFaces(photo, cleanFaces, noisyFaces, release, bundle, reconstruction);

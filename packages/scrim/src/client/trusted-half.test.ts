@@ -82,9 +82,14 @@ function recording(engine: Engine, events: string[]): { engine: Engine; crypto: 
     },
     crypto: {
       ...crypto,
-      aes256CtrKeystream(key, counter, out) {
-        if (out.length !== 64) events.push('noise');
-        return crypto.aes256CtrKeystream(key, counter, out);
+      aes256Ctr(key, counter) {
+        const stream = crypto.aes256Ctr(key, counter);
+        const fill = (out: Uint8Array) => {
+          // The self-test reads less.
+          if (out.length > 64) events.push('noise');
+          return stream.fill(out);
+        };
+        return { ...stream, fill };
       },
     },
   };
@@ -97,7 +102,7 @@ const picture = (height: number, width: number): Tensor<'float32'> =>
   );
 
 describe('a trusted half', () => {
-  it('draws the noise while the head runs, once it has seen the size, unless it is timed or not alone', async () => {
+  it('draws the noise while the head runs, once it has seen the size, unless it is timed, not alone or told not to', async () => {
     const own = await createNodeEngine({ threads: 1 });
     const events: string[] = [];
     const seen = recording(own, events);
@@ -114,6 +119,7 @@ describe('a trusted half', () => {
     expect(await eventsOf(() => half.release(picture(6, 8)))).toBe(after);
     expect(await eventsOf(() => half.release(picture(6, 8)))).toBe(during);
     expect(await eventsOf(() => half.release(picture(6, 8), { onTiming: () => {} }))).toBe(after);
+    expect(await eventsOf(() => half.release(picture(6, 8), { drawAhead: false }))).toBe(after);
     expect(await eventsOf(() => half.releaseMany(picture(8, 6), 2))).toBe(`${during}, noise`);
     const two = () => Promise.all([half.release(picture(8, 6)), half.release(picture(8, 6))]);
     expect((await eventsOf(two)).match(/noise/g)).toHaveLength(2);
@@ -162,9 +168,9 @@ describe('a trusted half', () => {
     let isBroken = false;
     const breaking: NoiseCrypto = {
       ...crypto,
-      aes256CtrKeystream(key, counter, out) {
+      aes256Ctr(key, counter) {
         if (isBroken) throw new Error('no');
-        return crypto.aes256CtrKeystream(key, counter, out);
+        return crypto.aes256Ctr(key, counter);
       },
     };
     const half = await createTrustedHalf({ bundle, engine, crypto: breaking });

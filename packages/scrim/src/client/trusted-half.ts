@@ -49,6 +49,11 @@ export interface ReleaseOptions {
    * set off collections that cost more than the noise (LocalTailOptions.memory takes it).
    */
   readonly onSpent?: (memory: ArrayBuffer) => void;
+  /**
+   * False draws the noise after the head, not while it runs: for callers whose thread has other work meanwhile, such as
+   * another half's inputs. Default true, which holds for a run that this half has nothing else beside.
+   */
+  readonly drawAhead?: boolean;
   readonly signal?: AbortSignal;
   /**
    * Receives the milliseconds that head and transform took, by the given clock. Where it is given the noise is drawn after
@@ -76,7 +81,7 @@ export async function createTrustedHalf(options: TrustedHalfOptions): Promise<Tr
   const releaseMany = async (
     input: Tensor,
     count: number,
-    { canonicalInput, transfer, onSpent, signal, onTiming, now = () => 0 }: ReleaseOptions = {},
+    { canonicalInput, transfer, onSpent, drawAhead = true, signal, onTiming, now = () => 0 }: ReleaseOptions = {},
   ): Promise<Release[]> => {
     // A transferred array is gone after the run, so what names the input is copied before.
     const canonical =
@@ -93,7 +98,7 @@ export async function createTrustedHalf(options: TrustedHalfOptions): Promise<Tr
     const expected = sizes.get(size);
     // Alone, this thread would only wait for the head. With others under way it has their work to do, and drawing ahead
     // costs the processor two copies of the noise.
-    const isAhead = underWay++ === 0 && onTiming === undefined && count > 0;
+    const isAhead = underWay++ === 0 && drawAhead && onTiming === undefined && count > 0;
     const preparing = isAhead && expected ? noiser.prepare(expected, canonical) : undefined;
     preparing?.catch(() => {});
     try {

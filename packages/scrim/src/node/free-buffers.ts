@@ -3,7 +3,8 @@
  *
  * A server that makes a buffer of half a megabyte for every request and answer makes V8 collect its whole heap every few
  * requests, and the system map fresh pages for each: 0.5 ms for such a buffer against 0.05 ms when it is freed at once
- * (measured). A buffer that is moved to a port nobody listens to is freed there; views of it are empty from then on.
+ * (measured). The same holds for pipelines over many photos: a collection every ten photos took a tenth of the processor's
+ * time. A buffer that is moved to a port nobody listens to is freed there; views of it are empty from then on.
  */
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 
@@ -26,7 +27,7 @@ export function freeBuffers(buffers: readonly ArrayBufferLike[]): void {
 }
 
 /** Frees the memory of arrays that are the only views of it; those of a part of their buffer stay. */
-export function freeArrays(arrays: readonly Uint8Array[]): void {
+export function freeArrays(arrays: readonly ArrayBufferView[]): void {
   freeBuffers(arrays.filter(({ byteLength, buffer }) => byteLength === buffer.byteLength).map(({ buffer }) => buffer));
 }
 

@@ -10,6 +10,7 @@ export {
   type OpenFddbOptions,
   openFddb,
 } from './fddb-files.js';
+export { freeArrays } from './free-buffers.js';
 export { createGateway, type Gateway, type GatewayOptions, type ReleaseCounts } from './gateway.js';
 export type { GatewayLedgerOptions } from './gateway-ledger.js';
 export { createGrpcClient, type GrpcClient, type GrpcClientOptions } from './grpc-client.js';

@@ -33,14 +33,22 @@ export function createNodeCrypto(): NoiseCrypto {
     hkdfSha256(key, salt, info, length) {
       return new Uint8Array(hkdfSync('sha256', key, salt, info, length));
     },
-    aes256CtrKeystream(key, counterBlock, out) {
+    aes256Ctr(key, counterBlock) {
       const cipher = createCipheriv('aes-256-ctr', key, counterBlock);
-      for (let at = 0; at < out.length; at += PIECE_BYTES) {
-        const rest = out.length - at;
-        const piece = cipher.update(rest < PIECE_BYTES ? zeros.subarray(0, rest) : zeros);
-        out.set(piece, at);
-        if (piece.length >= MIN_DISCARDED_BYTES) discard(piece);
-      }
+      return {
+        fill(out) {
+          for (let at = 0; at < out.length; at += PIECE_BYTES) {
+            const rest = out.length - at;
+            const piece = cipher.update(rest < PIECE_BYTES ? zeros.subarray(0, rest) : zeros);
+            out.set(piece, at);
+            if (piece.length >= MIN_DISCARDED_BYTES) discard(piece);
+          }
+        },
+        close() {
+          // Overwrites the key schedule; left to the collector it would stay in memory for long.
+          cipher.final();
+        },
+      };
     },
   };
 }

@@ -77,7 +77,7 @@ describe('replay keys', () => {
     const output = Buffer.from(hkdfSync('sha256', secret, new Uint8Array(0), info, 48));
     expect(key.id).toBe(output.subarray(32).toString('hex'));
     const expected = new Uint8Array(64);
-    crypto.aes256CtrKeystream(output.subarray(0, 32), new Uint8Array(16), expected);
+    crypto.aes256Ctr(output.subarray(0, 32), new Uint8Array(16)).fill(expected);
     expect(await bytesOf(key)).toBe(Buffer.from(expected).toString('hex'));
   });
 
@@ -166,14 +166,16 @@ describe('ReleaseKey', () => {
 
   it('notices a provider that writes nothing, so that old noise is never used again', () => {
     const memory = new Uint8Array(64).fill(5);
-    expect(() => key({ ...crypto, aes256CtrKeystream: () => undefined }).fill(memory)).toThrow(failed);
+    expect(() => key({ ...crypto, aes256Ctr: () => ({ fill() {}, close() {} }) }).fill(memory)).toThrow(failed);
   });
 
   it('notices a provider that stops half-way', () => {
     const lazy: NoiseCrypto = {
       ...crypto,
-      aes256CtrKeystream: (own, counter, out) =>
-        crypto.aes256CtrKeystream(own, counter, out.subarray(0, out.length / 2)),
+      aes256Ctr(own, counter) {
+        const stream = crypto.aes256Ctr(own, counter);
+        return { ...stream, fill: (out) => stream.fill(out.subarray(0, out.length / 2)) };
+      },
     };
     expect(() => key(lazy).fill(new Uint8Array(64).fill(5))).toThrow(failed);
   });
@@ -181,40 +183,64 @@ describe('ReleaseKey', () => {
   it('notices a stuck counter', () => {
     const stuck: NoiseCrypto = {
       ...crypto,
-      aes256CtrKeystream: (own, _, out) => crypto.aes256CtrKeystream(own, new Uint8Array(16), out),
+      aes256Ctr: (own, counter) => ({ fill: (out) => crypto.aes256Ctr(own, counter).fill(out), close() {} }),
     };
     const one = key(stuck);
     one.fill(new Uint8Array(32));
     expect(() => one.fill(new Uint8Array(32))).toThrow(failed);
   });
 
-  it('uses up counters even if the provider fails, at once or later', async () => {
-    const counters: string[] = [];
-    let fail: 'now' | 'later' | undefined = 'now';
+  it.each(['now', 'later'])('gives nothing after its provider failed %s, and lets go of the key', async (when) => {
+    let [fills, closed] = [0, 0];
+    let own: Uint8Array | undefined;
     const moody: NoiseCrypto = {
       ...crypto,
-      aes256CtrKeystream(own, counter, out) {
-        counters.push(Buffer.from(counter).toString('hex').slice(-2));
-        if (fail === 'now') throw new Error('moody');
-        if (fail === 'later') return Promise.reject(new Error('moody'));
-        return crypto.aes256CtrKeystream(own, counter, out);
+      aes256Ctr(given, counter) {
+        own = given;
+        const stream = crypto.aes256Ctr(given, counter);
+        const fill = (out: Uint8Array) => {
+          if (++fills < 2) return stream.fill(out);
+          if (when === 'now') throw new Error('moody');
+          return Promise.reject(new Error('moody'));
+        };
+        return { fill, close: () => closed++ };
       },
     };
     const one = key(moody);
-    expect(() => one.fill(new Uint8Array(32))).toThrow(failed);
-    fail = 'later';
-    await expect(one.fill(new Uint8Array(32))).rejects.toEqual(failed);
-    fail = undefined;
     one.fill(new Uint8Array(32));
-    expect(counters).toEqual(['00', '02', '04']);
+    await expect((async () => one.fill(new Uint8Array(32)))()).rejects.toEqual(failed);
+    expect(() => one.fill(new Uint8Array(32))).toThrow(failed);
+    one.close();
+    expect([fills, closed, own?.every((byte) => byte === 0)]).toEqual([2, 1, true]);
+  });
+
+  it('opens one keystream, at counter 0, and closes it', () => {
+    const events: string[] = [];
+    const watched: NoiseCrypto = {
+      ...crypto,
+      aes256Ctr(own, counter) {
+        events.push(Buffer.from(counter).toString('hex'));
+        const stream = crypto.aes256Ctr(own, counter);
+        return { ...stream, close: () => events.push('closed') };
+      },
+    };
+    const one = key(watched);
+    for (let i = 0; i < 3; i++) one.fill(new Uint8Array(32));
+    one.close();
+    one.close();
+    expect(events).toEqual(['0'.repeat(32), 'closed']);
   });
 
   it('is read by one at a time', async () => {
     const slow: NoiseCrypto = {
       ...crypto,
-      async aes256CtrKeystream(own, counter, out) {
-        await Promise.resolve();
-        crypto.aes256CtrKeystream(own, counter, out);
+      aes256Ctr(own, counter) {
+        const stream = crypto.aes256Ctr(own, counter);
+        const fill = async (out: Uint8Array) => {
+          await Promise.resolve();
+          await stream.fill(out);
+        };
+        return { ...stream, fill };
       },
     };
     const one = key(slow);

@@ -12,7 +12,15 @@
  * The public id of a key is a further output of the same HKDF: it tells nothing about the key.
  */
 import { assertArgument, ScrimError } from '../errors.js';
-import { type Awaitable, fromHex, type NoiseCrypto, sameBytes, toHex, verifyNoiseCrypto } from './noise-crypto.js';
+import {
+  type Awaitable,
+  type CtrKeystream,
+  fromHex,
+  type NoiseCrypto,
+  sameBytes,
+  toHex,
+  verifyNoiseCrypto,
+} from './noise-crypto.js';
 
 /** Where the keys of a noiser come from. */
 export type KeyMode = 'fresh' | 'repeatable' | 'replay';
@@ -58,6 +66,7 @@ export class ReleaseKey implements Keystream {
   readonly #crypto: NoiseCrypto;
   readonly #previous = new Uint8Array(BLOCK_BYTES);
   #key: Uint8Array | undefined;
+  #stream: CtrKeystream | undefined;
   #blocks = 0;
   #filling = false;
 
@@ -71,43 +80,46 @@ export class ReleaseKey implements Keystream {
   }
 
   /**
-   * Overwrites `out` with the next bytes of the keystream. The counters count as used even if this fails.
+   * Overwrites `out` with the next bytes of the keystream. A fill that fails is the last one and closes the key.
    * @throws ScrimError NOISE_FAILED if the key is closed or used up, another fill is under way, or what came is no
    * keystream (nothing was written, or the same bytes as before)
    */
   fill(out: Uint8Array): Awaitable<void> {
-    const key = this.#key;
-    if (key === undefined) throw new ScrimError('NOISE_FAILED', 'the key of this release is closed');
+    if (this.#key === undefined) throw new ScrimError('NOISE_FAILED', 'the key of this release is closed');
     if (this.#filling) throw new ScrimError('NOISE_FAILED', 'the keystream is read by two at the same time');
     if (out.length === 0 || out.length % BLOCK_BYTES !== 0) {
       throw new ScrimError('NOISE_FAILED', `${out.length} bytes of keystream asked for, expected a multiple of 16`);
     }
-    const counter = new Uint8Array(BLOCK_BYTES);
-    new DataView(counter.buffer).setBigUint64(8, BigInt(this.#blocks));
     this.#blocks += out.length / BLOCK_BYTES;
     if (this.#blocks > MAX_BLOCKS) throw new ScrimError('NOISE_FAILED', 'the keystream of this release is used up');
 
     // Stale bytes of an earlier release would be noise used twice: make sure that both ends were overwritten.
     out.fill(0, 0, BLOCK_BYTES);
     out.fill(0, out.length - BLOCK_BYTES);
-    let pending: Awaitable<void>;
     try {
-      pending = this.#crypto.aes256CtrKeystream(key, counter, out);
+      this.#stream ??= this.#crypto.aes256Ctr(this.#key, new Uint8Array(BLOCK_BYTES));
+      const pending = this.#stream.fill(out);
+      return pending instanceof Promise ? this.#finish(pending, out) : this.#check(out);
     } catch (error) {
-      throw ScrimError.from(error, 'NOISE_FAILED', 'no keystream');
+      throw this.#failed(error);
     }
-    if (!(pending instanceof Promise)) return this.#check(out);
+  }
+
+  async #finish(pending: Promise<void>, out: Uint8Array): Promise<void> {
     this.#filling = true;
-    return pending.then(
-      () => {
-        this.#filling = false;
-        this.#check(out);
-      },
-      (error: unknown) => {
-        this.#filling = false;
-        throw ScrimError.from(error, 'NOISE_FAILED', 'no keystream');
-      },
-    );
+    try {
+      await pending;
+      this.#check(out);
+    } catch (error) {
+      throw this.#failed(error);
+    } finally {
+      this.#filling = false;
+    }
+  }
+
+  #failed(error: unknown): ScrimError {
+    this.close();
+    return ScrimError.from(error, 'NOISE_FAILED', 'no keystream');
   }
 
   #check(out: Uint8Array): void {
@@ -121,8 +133,10 @@ export class ReleaseKey implements Keystream {
   /** Overwrites the key. */
   close(): void {
     this.#key?.fill(0);
-    this.#previous.fill(0);
     this.#key = undefined;
+    this.#previous.fill(0);
+    this.#stream?.close();
+    this.#stream = undefined;
   }
 }
 

@@ -158,7 +158,7 @@ describe('checkMechanism', () => {
     const repeating = withKeystream(async () => {
       const own = new Uint8Array(32 * 100);
       const key = hkdfSync('sha256', seed(12), '', `${number++}`, 32);
-      crypto.aes256CtrKeystream(new Uint8Array(key), new Uint8Array(16), own);
+      crypto.aes256Ctr(new Uint8Array(key), new Uint8Array(16)).fill(own);
       return played(own);
     });
     const results = await checkMechanism(repeating, parameters, activation, { falseAlarmRate: RATE });
@@ -170,7 +170,7 @@ describe('checkMechanism', () => {
     const copying = withKeystream(async () => {
       const own = new Uint32Array(8 * C * Math.ceil((H * W) / 8));
       const key = new Uint8Array(hkdfSync('sha256', seed(13), '', `${number++}`, 32));
-      crypto.aes256CtrKeystream(key, new Uint8Array(16), new Uint8Array(own.buffer));
+      crypto.aes256Ctr(key, new Uint8Array(16)).fill(new Uint8Array(own.buffer));
       for (let i = 0; i < own.length; i += 2) own[i + 1] = own[i] as number;
       return played(new Uint8Array(own.buffer));
     });
@@ -232,7 +232,7 @@ describe('checkSeedSpace', () => {
   it('rejects noise from generators with 32-bit seeds: 8 of 2¹⁸ are expected to collide', async () => {
     // The seeds themselves are as random as can be.
     const seeds = new Uint32Array(2 ** 18);
-    crypto.aes256CtrKeystream(seed(17), new Uint8Array(16), new Uint8Array(seeds.buffer));
+    crypto.aes256Ctr(seed(17), new Uint8Array(16)).fill(new Uint8Array(seeds.buffer));
     const draw = (n: number): Uint8Array => {
       let state = seeds[n] as number;
       return Uint8Array.from({ length: 16 }, () => {

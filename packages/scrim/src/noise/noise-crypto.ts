@@ -23,15 +23,23 @@ export interface NoiseCrypto {
   /** HKDF-SHA-256 (extract and expand): `length` bytes, at most 8160. */
   hkdfSha256(key: Uint8Array, salt: Uint8Array, info: Uint8Array, length: number): Awaitable<Uint8Array>;
   /**
-   * Overwrites `out` with AES-256-CTR keystream. The 16 bytes of `counterBlock` are the first counter, a big-endian
-   * number which is counted up by one for every 16 bytes.
+   * AES-256-CTR keystream, read front to back. The 16 bytes of `counterBlock` are the first counter, a big-endian number
+   * which is counted up by one for every 16 bytes. Both arguments are read before this returns, never later.
    */
-  aes256CtrKeystream(key: Uint8Array, counterBlock: Uint8Array, out: Uint8Array): Awaitable<void>;
+  aes256Ctr(key: Uint8Array, counterBlock: Uint8Array): CtrKeystream;
+}
+
+/** Keystream of one key, each byte of it given once. */
+export interface CtrKeystream {
+  /** Overwrites `out`, whose length is a multiple of 16, with the bytes that follow. One call at a time. */
+  fill(out: Uint8Array): Awaitable<void>;
+  /** Lets go of the key. Nothing is filled afterwards. */
+  close(): void;
 }
 
 /**
  * Checks `crypto` against published vectors: SHA-256 of 'abc' (FIPS 180-4), HMAC test case 2 (RFC 4231), HKDF test case 1
- * (RFC 5869), AES-256-CTR F.5.5 (SP 800-38A, which carries from one byte of the counter into the next), and that two
+ * (RFC 5869), AES-256-CTR F.5.5 (SP 800-38A, which carries from one byte of the counter into the next; in two pieces), and that two
  * draws of random bytes differ.
  * @throws ScrimError NOISE_FAILED naming what does not hold
  */
@@ -58,7 +66,10 @@ export async function verifyNoiseCrypto(crypto: NoiseCrypto): Promise<void> {
     const key = fromHex('603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4');
     const counter = fromHex('f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff');
     const keystream = new Uint8Array(64);
-    await crypto.aes256CtrKeystream(key, counter, keystream);
+    const stream = crypto.aes256Ctr(key, counter);
+    await stream.fill(keystream.subarray(0, 16));
+    await stream.fill(keystream.subarray(16));
+    stream.close();
     const blocks =
       '0bdf7df1591716335e9a8b15c860c502' +
       '5a6e699d536119065433863c8f657b94' +

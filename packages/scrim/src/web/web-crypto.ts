@@ -1,13 +1,16 @@
 /**
  * {@link NoiseCrypto} over the browser's WebCrypto (`crypto.subtle`), which exists in secure contexts: https and localhost.
  *
- * Also runs in workers. Keys are imported for each call and can't be exported again.
+ * Also runs in workers. Imported keys can't be exported again.
  */
 import { ScrimError } from '../errors.js';
 import type { NoiseCrypto } from '../noise/noise-crypto.js';
 
 /** Most bytes that one call of getRandomValues fills. */
 const MAX_RANDOM_BYTES = 65_536;
+
+/** Of AES. */
+const BLOCK_BYTES = 16;
 
 /**
  * The cryptography of this browser.
@@ -40,12 +43,34 @@ export function createWebCrypto(source: Crypto = globalThis.crypto): NoiseCrypto
       const parameters = { name: 'HKDF', hash: 'SHA-256', salt: owned(salt), info: owned(info) };
       return new Uint8Array(await subtle.deriveBits(parameters, imported, length * 8));
     },
-    async aes256CtrKeystream(key, counterBlock, out) {
-      const imported = await subtle.importKey('raw', owned(key), 'AES-CTR', false, ['encrypt']);
-      const parameters = { name: 'AES-CTR', counter: owned(counterBlock), length: 128 };
-      out.set(new Uint8Array(await subtle.encrypt(parameters, imported, new Uint8Array(out.length))));
+    aes256Ctr(key, counterBlock) {
+      let imported: Promise<CryptoKey> | undefined = subtle.importKey('raw', owned(key), 'AES-CTR', false, ['encrypt']);
+      // Whoever fills sees the failure.
+      imported.catch(() => {});
+      const counter = owned(counterBlock);
+      return {
+        async fill(out) {
+          if (imported === undefined) throw new ScrimError('NOISE_FAILED', 'the keystream is closed');
+          const own = owned(counter);
+          // Counted before anything can fail or wait: no counter is used twice.
+          countUp(counter, out.length / BLOCK_BYTES);
+          const parameters = { name: 'AES-CTR', counter: own, length: 128 };
+          out.set(new Uint8Array(await subtle.encrypt(parameters, await imported, new Uint8Array(out.length))));
+        },
+        close() {
+          imported = undefined;
+        },
+      };
     },
   };
+}
+
+/** Adds `blocks` to a big-endian number of 16 bytes. */
+function countUp(counter: Uint8Array<ArrayBuffer>, blocks: number): void {
+  const view = new DataView(counter.buffer);
+  const low = view.getBigUint64(8) + BigInt(blocks);
+  view.setBigUint64(8, low);
+  view.setBigUint64(0, view.getBigUint64(0) + (low >> 64n));
 }
 
 /** A copy that WebCrypto's types accept: neither shared nor part of a larger memory that may change meanwhile. */
