@@ -81,9 +81,15 @@ async function prepare(model: Graph, shape: readonly number[], count: number) {
 
 const QUICK = { encoder: 'mlp', channels: 2, batchSize: 4, pushSteps: 60, recoverSteps: 20 } as const;
 
-function fit(tail: Graph, cache: ActivationCache, settings: BottleneckFitSettings, hooks: BottleneckHooks = {}) {
+function fit(
+  tail: Graph,
+  cache: ActivationCache,
+  settings: BottleneckFitSettings,
+  hooks: BottleneckHooks = {},
+  on: Engine = engine,
+) {
   return fitBottleneck({
-    engine,
+    engine: on,
     tail,
     task: { kind: 'classification', output: 'y' },
     cache,
@@ -140,15 +146,7 @@ describe('fitBottleneck', () => {
     const { description, threads } = engine;
     const load: Engine['load'] = (...from) => engine.load(...from);
     const run = (executionProvider: string, hooks: BottleneckHooks = {}) =>
-      fitBottleneck({
-        engine: { description, threads, executionProvider, load, close: () => engine.close() },
-        tail,
-        task: { kind: 'classification', output: 'y' },
-        cache,
-        settings,
-        seed: 's',
-        hooks,
-      });
+      fit(tail, cache, settings, hooks, { description, threads, executionProvider, load, close: () => engine.close() });
     const one = await run('webgpu');
     const progress: number[] = [];
     const due: number[] = [];
