@@ -210,7 +210,7 @@ async function toRgb(pipeline: Pipeline, what: string): Promise<RgbImage> {
       .flatten({ background: BACKGROUND })
       .toColourspace('srgb')
       .raw({ depth: 'uchar' })
-      .toUint8Array();
+      .toBuffer({ resolveWithObject: true });
     if (info.channels !== 3) throw new ScrimError('INVALID_DATA', `${what} has ${info.channels} channels, expected 3`);
     return { width: info.width, height: info.height, data };
   } catch (error) {

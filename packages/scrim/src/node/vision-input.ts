@@ -11,7 +11,6 @@ import {
   type ResizeMode,
   type ResizePlan,
 } from '../vision/index.js';
-import { freeArrays } from './free-buffers.js';
 import { type ImageInput, type ImageLimits, readImageTowards } from './images.js';
 
 /** A photo as a detector's input. */
@@ -49,8 +48,6 @@ export function createInputReader(
       const plan = planResize(image.original, mode, spec.multiple);
       const { resized, canvas } = plan;
       const tensor = converter.convert(image, { resized, canvas, ...(out === undefined ? {} : { out }) });
-      // As garbage, the pixels of a few photos set off a collection of the whole heap.
-      freeArrays([image.data]);
       return { tensor, plan };
     },
   };
