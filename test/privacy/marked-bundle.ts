@@ -1,8 +1,10 @@
 /** A small bundle whose head passes its input on, for looking where values go. */
+
 import { type Bundle, encodeBundle, loadBundle } from 'scrim';
 import { exportRepository } from 'scrim/client';
 import type { DiagonalParameters, NoiseCrypto } from 'scrim/noise';
 import { Graph } from 'scrim/onnx';
+import { testManifest } from '../manifest.js';
 
 /** The bundle and its parts. */
 export interface MarkedBundle {
@@ -43,25 +45,12 @@ export async function makeMarkedBundle(crypto: NoiseCrypto): Promise<MarkedBundl
       head,
       tail,
       parameters,
-      manifest: {
-        createdAt: '2026-01-01T00:00:00.000Z',
-        createdBy: 'test',
+      manifest: testManifest({
         alpha: 0.5,
         model: { name: 'marked', source: 'test', sha256: 'a'.repeat(64), input: 'image' },
         cut: { tensors: [{ name: 'cut', dtype: 'float32', shape: ['N', 3, 'H', 'W'] }] },
         task: { kind: 'classification', output: 'answer' },
-        fit: {
-          steps: 1,
-          batchSize: 1,
-          learningRate: 0.05,
-          canvases: 1,
-          photos: 1,
-          photoFolders: ['photos'],
-          seed: 'test',
-          finalTask: 1,
-        },
-        results: [],
-      },
+      }),
     },
     crypto,
   );

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { testManifest } from '../../../../test/manifest.js';
 import { createNodeCrypto } from '../node/node-crypto.js';
 import type { DiagonalParameters } from '../noise/diagonal.js';
 import { createFitRandom } from '../noise/fit/fit-random.js';
@@ -42,25 +43,10 @@ function content(): BundleContent {
   return {
     ...smallModel(),
     parameters: noiseParameters(),
-    manifest: {
-      createdAt: '2026-01-01T00:00:00.000Z',
-      createdBy: 'test',
-      alpha: 0.8,
-      model: { name: 'small', source: 'test', sha256: 'a'.repeat(64), input: 'image' },
+    manifest: testManifest({
       cut: { tensors: [{ name: 'cut', dtype: 'float32', shape: ['N', 3, 'H', 'W'] }] },
       task: { kind: 'detection', scores: 'conf', boxes: 'loc' },
-      fit: {
-        steps: 1,
-        batchSize: 1,
-        learningRate: 0.05,
-        canvases: 1,
-        photos: 1,
-        photoFolders: ['photos'],
-        seed: 'test',
-        finalTask: 1,
-      },
-      results: [],
-    },
+    }),
   };
 }
 

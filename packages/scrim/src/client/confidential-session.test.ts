@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { testManifest } from '../../../../test/manifest.js';
 import { type Bundle, encodeBundle, loadBundle } from '../bundle/bundle.js';
 import { PAYLOAD_FORMATS, type PayloadFormat } from '../bundle/payload-format.js';
 import { exportRepository } from '../bundle/remote-repository.js';
@@ -65,25 +66,10 @@ async function makeBundle(noise = 1): Promise<Bundle> {
       head,
       tail,
       parameters,
-      manifest: {
-        createdAt: '2026-01-01T00:00:00.000Z',
-        createdBy: 'test',
-        alpha: 0.8,
-        model: { name: 'small', source: 'test', sha256: 'a'.repeat(64), input: 'image' },
+      manifest: testManifest({
         cut: { tensors: [{ name: 'cut', dtype: 'float32', shape: ['N', CHANNELS, 'H2', 'W2'] }] },
         task: { kind: 'detection', scores: 'conf', boxes: 'loc' },
-        fit: {
-          steps: 1,
-          batchSize: 1,
-          learningRate: 0.05,
-          canvases: 1,
-          photos: 1,
-          photoFolders: ['photos'],
-          seed: 'test',
-          finalTask: 1,
-        },
-        results: [],
-      },
+      }),
     },
     crypto,
   );

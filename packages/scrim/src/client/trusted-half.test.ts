@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { testManifest } from '../../../../test/manifest.js';
 import { type Bundle, encodeBundle, loadBundle } from '../bundle/bundle.js';
 import type { Engine, RunOptions } from '../engine/engine.js';
 import { createNodeCrypto } from '../node/node-crypto.js';
@@ -36,25 +37,10 @@ async function makeBundle(): Promise<Bundle> {
         clipHigh: fill(4),
         variance: fill(1),
       },
-      manifest: {
-        createdAt: '2026-01-01T00:00:00.000Z',
-        createdBy: 'test',
-        alpha: 0.8,
-        model: { name: 'small', source: 'test', sha256: 'a'.repeat(64), input: 'image' },
+      manifest: testManifest({
         cut: { tensors: [{ name: 'cut', dtype: 'float32', shape: ['N', CHANNELS, 'H', 'W'] }] },
         task: { kind: 'regression', outputs: ['answer'] },
-        fit: {
-          steps: 1,
-          batchSize: 1,
-          learningRate: 0.05,
-          canvases: 1,
-          photos: 1,
-          photoFolders: ['photos'],
-          seed: 'test',
-          finalTask: 1,
-        },
-        results: [],
-      },
+      }),
     },
     crypto,
   );

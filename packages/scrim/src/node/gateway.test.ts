@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { testManifest } from '../../../../test/manifest.js';
 import { type Bundle, encodeBundle, loadBundle } from '../bundle/bundle.js';
 import { exportRepository } from '../bundle/remote-repository.js';
 import { type ConfidentialSession, createConfidentialSession } from '../client/confidential-session.js';
@@ -65,9 +66,7 @@ async function makeBundle({ alpha = 0.5, sigma = 0.01 } = {}): Promise<Bundle> {
         clipHigh: of(1),
         variance: of(1),
       },
-      manifest: {
-        createdAt: '2026-01-01T00:00:00.000Z',
-        createdBy: 'test',
+      manifest: testManifest({
         alpha,
         model: {
           name: 'face_detection',
@@ -78,18 +77,7 @@ async function makeBundle({ alpha = 0.5, sigma = 0.01 } = {}): Promise<Bundle> {
         },
         cut: { tensors: [{ name: 'cut', dtype: 'float32', shape: ['N', 3, 'h', 'w'] }] },
         task: { kind: 'detection', scores: 'conf', boxes: 'loc' },
-        fit: {
-          steps: 1,
-          batchSize: 1,
-          learningRate: 0.05,
-          canvases: 1,
-          photos: 1,
-          photoFolders: ['photos'],
-          seed: 'test',
-          finalTask: 1,
-        },
-        results: [],
-      },
+      }),
     },
     crypto,
   );
