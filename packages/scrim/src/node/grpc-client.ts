@@ -267,8 +267,6 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
   };
 }
 
-/** @throws ScrimError INVALID_ARGUMENT for a certificate without its key, or what can't be read */
-
 function parseTarget(url: string): { readonly target: string; readonly secure: boolean } {
   const match = /^(?:(grpcs?|https?):\/\/)?([A-Za-z0-9_.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?\/?$/.exec(url);
   assertArgument(match, 'url is no gRPC address, expected grpc://host:port or grpcs://host:port');

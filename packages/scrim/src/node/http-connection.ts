@@ -229,7 +229,11 @@ class Connection {
       if (reader.isWhole) current.settle();
       else {
         const what = reader.hasBegun ? 'the answer broke off' : 'the server can not be reached';
-        current.settle(ScrimError.from(this.#fault ?? new Error('the connection was closed'), 'UNAVAILABLE', what));
+        current.settle(
+          this.#fault === undefined && !reader.hasBegun
+            ? new ScrimError('UNAVAILABLE', 'the server closed the connection without an answer')
+            : ScrimError.from(this.#fault ?? new Error('the connection was closed'), 'UNAVAILABLE', what),
+        );
       }
     }
     this.#on.onClosed();
