@@ -35,38 +35,35 @@ export function loopGraph(graph: Graph, plan: LoopPlan): Graph {
   for (const [name, { dtype, shape }] of Object.entries(inputs)) {
     looped.addInput(name, dtype, ['steps', ...(shape ?? [])]);
   }
-  const typeOf = (name: string): ValueType => graph.declaredType(name) ?? { dtype: 'float32', shape: undefined };
   for (const [input] of states) {
-    const { dtype, shape } = typeOf(input);
+    const { dtype, shape } = typeOf(graph, input);
     looped.addInput(input, dtype, shape ?? []);
   }
   const outputs = [...states.map(([, output]) => output), ...collected];
   looped.addMany(
     'Loop',
     [LOOP_COUNT, '', ...states.map(([input]) => input)],
-    { body: bodyOf(graph, plan) },
+    { body: bodyOf(graph, plan, outputs) },
     { outputs },
   );
   looped.setOutputs(outputs);
   return looped;
 }
 
+function typeOf(graph: Graph, name: string): ValueType {
+  return graph.declaredType(name) ?? { dtype: 'float32', shape: undefined };
+}
+
 /** Names inside a body must differ from those around it. */
 const inner = (name: string): string => `${name}/step`;
 
-function bodyOf(graph: Graph, { carried, collected, inputs }: LoopPlan): GraphProto {
+function bodyOf(graph: Graph, { carried, inputs }: LoopPlan, outputs: readonly string[]): GraphProto {
   const body = graph.clone();
-  const states = Object.entries(carried);
+  const states = Object.keys(carried);
   const fed = Object.keys(inputs);
-  // An output may be asked for twice, or be one of the inputs.
-  const outputs = [...states.map(([, output]) => output), ...collected].map((name) =>
-    body.add('Identity', [name], {}, { outputs: [`${name}/out`] }),
-  );
-  const types = new Map(states.map(([name]) => [name, body.declaredType(name)] as const));
-  for (const name of [...fed, ...states.map(([input]) => input)]) body.renameValue(name, inner(name));
-  for (const name of new Set([...states.map(([, output]) => output), ...collected])) {
-    body.renameValue(name, inner(name));
-  }
+  // An output may be one of the inputs.
+  const results = outputs.map((name) => body.add('Identity', [name], {}, { outputs: [`${name}/out`] }));
+  for (const name of new Set([...fed, ...states, ...outputs])) body.renameValue(name, inner(name));
   const node = (opType: string, from: readonly string[], to: string, attributes: AttributeProto[] = []) =>
     create(NodeProtoSchema, { name: to, opType, input: [...from], output: [to], attribute: attributes });
   const { proto } = body;
@@ -78,11 +75,11 @@ function bodyOf(graph: Graph, { carried, collected, inputs }: LoopPlan): GraphPr
   proto.input = [
     valueInfo('loop_step', { dtype: 'int64', shape: [] }),
     valueInfo('loop_go', { dtype: 'bool', shape: [] }),
-    ...states.map(([name]) => valueInfo(inner(name), types.get(name) ?? { dtype: 'float32', shape: undefined })),
+    ...states.map((name) => valueInfo(inner(name), typeOf(graph, name))),
   ];
   proto.output = [
     valueInfo('loop_on', { dtype: 'bool', shape: [] }),
-    ...outputs.map((name) => valueInfo(name, { dtype: 'float32', shape: undefined })),
+    ...results.map((name) => valueInfo(name, { dtype: 'float32', shape: undefined })),
   ];
   return proto;
 }
