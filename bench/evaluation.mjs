@@ -6,8 +6,8 @@
 // of photos in the order clean, noisy, noisy, clean; the next turn goes the other way round. A turn gives one ratio of
 // wall time and one of processor time, of all threads. Their mean without the fifth at either end is printed with its
 // 95% interval: bootstrap over processes and over the turns within. Loading, compiling and the first turns do not count.
-// Both sides share one heap: a collection counts for the side it falls on, and falls on both alike. Collections take about
-// a hundredth of the processor time, so what the noise's own garbage adds is off by about a thousandth.
+// Both sides share one heap: a collection counts for the side it falls on, and falls on both alike. The pipeline
+// frees what the noise leaves behind by hand, so the noise sets off next to none of its own.
 //
 //   node bench/evaluation.mjs [FDDB] [--processes 4] [--turns 50] [--block 12] [--same] [--json]
 //                             [--bundle models/faceboxes-tfjs/alpha-0.80]

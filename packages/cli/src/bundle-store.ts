@@ -49,9 +49,12 @@ export async function findBundle(
 ): Promise<Bundle> {
   const found = await lookForBundle(model, alpha, transform);
   if (found) return found;
+  // Every command that looks for a bottleneck lets --transform choose.
+  const hasDiagonal = transform !== 'diagonal' && (await lookForBundle(model, alpha)) !== undefined;
   throw new ScrimError(
     'NOT_FOUND',
-    `there is no ${transform} bundle for ${model.name} (${model.source}) at alpha ${alpha}: make one with 'scrim fit' and name it with --bundle`,
+    `there is no ${transform} bundle for ${model.name} (${model.source}) at alpha ${alpha}: ` +
+      `${hasDiagonal ? 'take the diagonal one with --transform diagonal, or ' : ''}make one with 'scrim fit' and name it with --bundle`,
   );
 }
 

@@ -34,6 +34,13 @@ export function clientFlags(address = '--url <url>'): Option[] {
   ];
 }
 
+/** Which of the shipped bundles a command takes. */
+export function transformFlag(preset: 'diagonal' | 'bottleneck'): Option {
+  return new Option('--transform <kind>', 'which of the shipped bundles')
+    .choices(['diagonal', 'bottleneck'])
+    .default(preset);
+}
+
 /** The flag for the form in which releases travel. */
 export function payloadFlag(): Option {
   return new Option('--payload <form>', 'how a release travels').choices([...PAYLOAD_FORMATS]).default('fp16');

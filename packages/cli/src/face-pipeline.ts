@@ -3,8 +3,8 @@
  *
  * Each lane has an engine of its own with one thread, so that decoding (libvips' threads), inference (the lanes) and
  * this thread's own work overlap. Clean and noisy runs take the same path, head then tail; with noise the tail gets
- * what a server would get, a `Release`, and nothing else. Whatever nobody needs any more is freed by hand: a megabyte of
- * garbage an image made V8 collect the whole heap every ten images, which took a tenth of the processor time.
+ * what a server would get, a `Release`, and nothing else. Payloads and outputs are freed by hand once they are
+ * read: with the pixels they made V8 collect the whole heap every ten images, which took a tenth of the processor time.
  */
 import {
   type Bundle,

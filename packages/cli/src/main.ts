@@ -6,7 +6,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import { ScrimError } from 'scrim';
-import { clientFlags, payloadFlag } from './client-flags.js';
+import { clientFlags, payloadFlag, transformFlag } from './client-flags.js';
 import { type CommandContext, createContext } from './context.js';
 import { registerDataopsCommands } from './dataops/index.js';
 import { gatewayFlags } from './gateway-flags.js';
@@ -79,10 +79,6 @@ function buildProgram(context: CommandContext): Command {
     new Option('--alpha <a>', 'weight of privacy against accuracy, from 0 up to 1').argParser(fraction('--alpha'));
   const size = (): Option =>
     new Option('--size <pixels>', 'side the photos are resized to').default(1024).argParser(positiveInteger('--size'));
-  const transform = (preset: 'diagonal' | 'bottleneck'): Option =>
-    new Option('--transform <kind>', 'which of the shipped bundles')
-      .choices(['diagonal', 'bottleneck'])
-      .default(preset);
 
   const models = program.command('model').description('import a model, or see what can be done with it');
   models
@@ -184,7 +180,7 @@ function buildProgram(context: CommandContext): Command {
     .description('find faces with and without noise and write pictures of what left')
     .addOption(model())
     .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model, --transform and --alpha')
-    .addOption(transform('bottleneck'))
+    .addOption(transformFlag('bottleneck'))
     .addOption(alpha().default(0.8))
     .option('--out <dir>', 'directory for the pictures', 'out')
     .addOption(
@@ -228,7 +224,7 @@ function buildProgram(context: CommandContext): Command {
     .description('accuracy against alpha: table, JSON and chart')
     .requiredOption('--dataset <dir>', 'directory with FDDB-folds and originalPics')
     .addOption(model())
-    .addOption(transform('diagonal'))
+    .addOption(transformFlag('diagonal'))
     .option('--photos <dir...>', 'folders of photos, to fit the alphas that have no diagonal bundle yet')
     .option('--bundles <dir>', 'where bundles are kept; default: the shipped ones for the npm weights')
     .option('--noise-only', 'fit bundles without models')
@@ -376,7 +372,7 @@ function buildProgram(context: CommandContext): Command {
     .description('the whole story on sample photos: faces found in photos that were never sent')
     .option('--out <dir>', 'directory for the pictures and the page', 'demo-out')
     .option('--fit', 'fit the noise here instead of taking the shipped bundle')
-    .addOption(transform('bottleneck'))
+    .addOption(transformFlag('bottleneck'))
     .addOption(alpha().default(0.8))
     .addOption(threads())
     .addOption(json())
@@ -408,7 +404,7 @@ function buildProgram(context: CommandContext): Command {
     .description('head and noise here, tail on a v2 server: photos in, faces out; .npy, .csv or .wav in, outputs out')
     .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model, --transform and --alpha')
     .addOption(model())
-    .addOption(transform('bottleneck'))
+    .addOption(transformFlag('bottleneck'))
     .addOption(alpha().default(0.8))
     .addOption(payloadFlag())
     .option('--remote-model <name>', 'model to ask; default: what the bundle calls the one for --payload')
@@ -429,7 +425,7 @@ function buildProgram(context: CommandContext): Command {
     .description('write the remote half of a bundle as a Triton model repository')
     .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model, --transform and --alpha')
     .addOption(model())
-    .addOption(transform('bottleneck'))
+    .addOption(transformFlag('bottleneck'))
     .addOption(alpha().default(0.8))
     .requiredOption('--out <repo>', 'repository to write')
     .option('--payloads <list>', 'forms of the payload, separated by commas', 'fp32,fp16,int16,uint8')
@@ -462,7 +458,7 @@ function buildProgram(context: CommandContext): Command {
     .description('let existing v2 clients use a remote server that sees releases alone; runs on the trusted side')
     .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model, --transform and --alpha')
     .addOption(model())
-    .addOption(transform('bottleneck'))
+    .addOption(transformFlag('bottleneck'))
     .addOption(alpha().default(0.8))
     .addOption(payloadFlag())
     .addOption(size())

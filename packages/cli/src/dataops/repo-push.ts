@@ -1,8 +1,9 @@
 /** `scrim repo push`: the remote half of a bundle onto the volume of a Triton server. */
 import type { PushRepositoryOptions } from '@scrim/dataops';
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { ScrimError } from 'scrim';
 import { exportRepository, PAYLOAD_FORMATS, type PayloadFormat } from 'scrim/client';
+import { transformFlag } from '../client-flags.js';
 import type { CommandContext } from '../context.js';
 import { openServable } from '../remote-bundle.js';
 import { formatBytes } from '../table.js';
@@ -28,11 +29,7 @@ export function registerRepoPush(verbs: Verbs, context: CommandContext): void {
   shared(push, { dryRun: true })
     .option('--bundle <dir>', 'bundle to use; default: the shipped one for --model, --transform and --alpha')
     .option('--model <file>', "ONNX file, FaceBoxes .pth checkpoint, or 'faceboxes' (npm weights)", 'faceboxes')
-    .addOption(
-      new Option('--transform <kind>', 'which of the shipped bundles')
-        .choices(['diagonal', 'bottleneck'])
-        .default('bottleneck'),
-    )
+    .addOption(transformFlag('bottleneck'))
     .option('--alpha <a>', 'weight of privacy against accuracy, from 0 up to 1', '0.8')
     .requiredOption('-p, --pvc-name <name>', 'claim with the model repository')
     .option('--payloads <list>', 'forms of the payload, separated by commas', PAYLOAD_FORMATS.join(','))
