@@ -5,7 +5,8 @@
  * library writes are compared with (f(x + h) − f(x − h)) / 2h, extrapolated from h and h/2 (Richardson), where f sums
  * c·y in double precision over what the runtime computes for y. Inputs are multiples of 2⁻¹⁰ and h is a power of two, so
  * that x ± h is exact in float32. Each case runs with fixed shapes, with a symbolic first axis, with all sizes unknown,
- * and with every input but the first as an initializer.
+ * with every input but the first as an initializer, and
+ * with fixed shapes as it is written for GPUs.
  */
 import fc from 'fast-check';
 import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
@@ -15,7 +16,7 @@ import { Graph } from '../../../packages/scrim/src/onnx/graph.js';
 import { float32, sizeOf, type Tensor } from '../../../packages/scrim/src/tensor.js';
 
 /** How the shapes of the inputs are declared. */
-export type Mode = 'fixed' | 'batch' | 'unknown' | 'initializers';
+export type Mode = 'fixed' | 'batch' | 'unknown' | 'initializers' | 'gpu';
 
 /** A differentiable input. */
 export interface InputSpec {
@@ -155,14 +156,14 @@ export async function checkGradients(make: (random: Random) => GradientCase, see
   }
   await session.release();
 
-  const modes: readonly Mode[] = check.modes ?? ['fixed', 'batch', 'unknown', 'initializers'];
+  const modes: readonly Mode[] = check.modes ?? ['fixed', 'batch', 'unknown', 'initializers', 'gpu'];
   for (const mode of modes) {
     if (mode === 'initializers' && Object.keys(values).length < 2) continue;
     const graph = newGraph(check, mode, values);
     const out = check.build(graph, new Random(buildSeed));
     graph.addInput('cotangent', 'float32', mode === 'unknown' ? shape.map(() => '') : shape);
     const loss = graph.add('ReduceSum', [graph.add('Mul', [out, 'cotangent'])], { keepdims: 0 });
-    const gradients = addGradients(graph, { loss, wrt, outputs: true });
+    const gradients = addGradients(graph, { loss, wrt, outputs: true, target: mode === 'gpu' ? 'gpu' : 'cpu' });
     const backward = await InferenceSession.create(graph.encode(), SESSION);
     const feeds = toFeeds({ ...values, cotangent: weights });
     const needed = Object.fromEntries(backward.inputNames.map((name) => [name, feeds[name] as OrtTensor]));

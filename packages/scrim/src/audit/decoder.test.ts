@@ -119,12 +119,12 @@ describe('decoder attack', () => {
   ])('goes on from where it was interrupted, bit for bit, as on $provider', async ({ provider, after }) => {
     const settings = { ...SMALL, steps: 24, checkpoints: 2 };
     const mechanism = releaseMechanism(target, train.shape, crypto);
-    const whole = await trainDecoder({ engine, remote: target.remote, mechanism }, train, settings, 'y');
     // On CUDA several steps make one run.
     const { description, threads } = engine;
     const load: Engine['load'] = (...from) => engine.load(...from);
     const named = { description, threads, executionProvider: provider, load, close: () => engine.close() };
     const against = { engine: named, remote: target.remote, mechanism };
+    const whole = await trainDecoder(against, train, settings, 'y');
     const kept = new Map<string, TrainingCheckpoint>();
     const checkpoints = {
       load: async (name: string) => kept.get(name),

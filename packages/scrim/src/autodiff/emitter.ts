@@ -13,6 +13,12 @@ import type { Dimension, ValueType } from '../onnx/value-info.js';
 import { type DataType, int64, type Tensor, tensor } from '../tensor.js';
 import { areFixed, isFixed, type Size } from './size.js';
 
+/**
+ * What backward nodes are written for: 'cpu', where moving memory costs most; 'gpu', where every node costs a launch by
+ * one thread of the processor, and memory is cheap.
+ */
+export type GradientTarget = 'cpu' | 'gpu';
+
 /** One axis of a forward value. */
 export interface AxisOf {
   readonly value: string;
@@ -23,17 +29,20 @@ export interface AxisOf {
 export class Emitter {
   readonly graph: Graph;
   readonly opset: number;
+  readonly target: GradientTarget;
   readonly #types: ReadonlyMap<string, ValueType>;
   readonly #constants = new Map<string, string>();
   readonly #shapes = new Map<string, string>();
   readonly #sizes = new Map<string, Size>();
+  readonly #made = new Map<string, string>();
   #prefix = 'gradient';
   #dtype: DataType = 'float32';
 
   /** `types` are those of the forward values, from shape inference. */
-  constructor(graph: Graph, types: ReadonlyMap<string, ValueType>) {
+  constructor(graph: Graph, types: ReadonlyMap<string, ValueType>, target: GradientTarget = 'cpu') {
     this.graph = graph;
     this.opset = graph.opset;
+    this.target = target;
     this.#types = types;
   }
 
@@ -56,6 +65,13 @@ export class Emitter {
       name: `${name}_node`,
       outputs: outputs.every((output) => !this.graph.has(output)) ? outputs : count,
     });
+  }
+
+  /** The value that `make` writes the first time that `key` is asked for. */
+  once(key: string, make: () => string): string {
+    const found = this.#made.get(key) ?? make();
+    this.#made.set(key, found);
+    return found;
   }
 
   // Types of forward values.
@@ -367,11 +383,45 @@ export class Emitter {
     return this.op('Gather', [x, indices], { axis });
   }
 
+  /** A gradient [N, C, …] with its space as one axis: [N, C, P]. */
+  planes(x: string, [batch = 1, channels = 1, ...space]: readonly number[]): string {
+    const places = space.reduce((product, size) => product * size, 1);
+    return space.length === 1 ? x : this.once(`planes of ${x}`, () => this.reshape(x, [batch, channels, places]));
+  }
+
   // Reductions.
 
   /** Sums over axes. */
   reduceSum(x: string, axes: readonly number[], keepdims: boolean): string {
     return this.#reduce('ReduceSum', 13, x, axes, keepdims);
+  }
+
+  /**
+   * Sums x, as [rows, columns], over the rows: a product with ones, which on a GPU is one launch, where ReduceSum over any
+   * but the last axes is a transposition first. `like` is a forward value of the same element type.
+   */
+  sumRows(x: string, rows: number, columns: number, like: string): string {
+    return rows === 1 ? x : this.op('MatMul', [this.#ones([1, rows], like), this.reshape(x, [rows, columns])]);
+  }
+
+  /** Sums over the last axis, of the given size, which stays as 1; for {@link sumRows}' reason. */
+  sumColumns(x: string, columns: number, like: string): string {
+    return columns === 1 ? x : this.op('MatMul', [x, this.#ones([columns, 1], like)]);
+  }
+
+  #ones(shape: readonly [number, number], like: string): string {
+    const dtype = this.dtype(like);
+    const size = shape[0] * shape[1];
+    return this.once(`ones ${dtype} ${shape.join()}`, () =>
+      this.constant(
+        floatTensor(
+          dtype,
+          shape,
+          Array.from({ length: size }, () => 1),
+        ),
+        'ones',
+      ),
+    );
   }
 
   /** Means over axes. */

@@ -11,7 +11,7 @@ import type { NodeProto } from '../onnx/gen/onnx_pb.js';
 import { type Graph, usedBy } from '../onnx/graph.js';
 import { inferShapes } from '../onnx/shape-inference.js';
 import type { ValueType } from '../onnx/value-info.js';
-import { Emitter, floatTensor } from './emitter.js';
+import { Emitter, floatTensor, type GradientTarget } from './emitter.js';
 import { type GradientRule, RuleContext, unsupportedOperator } from './rule.js';
 import { RULES } from './rules/registry.js';
 import { STOPS } from './rules/stops.js';
@@ -26,6 +26,8 @@ export interface GradientOptions {
   readonly inputShapes?: Readonly<Record<string, readonly number[]>>;
   /** True to make every gradient a graph output named {@link gradientName}. */
   readonly outputs?: boolean;
+  /** What the graph is to run on; default 'cpu'. Both give the same gradients, up to rounding. */
+  readonly target?: GradientTarget;
 }
 
 /** Whether gradients can flow through a node. */
@@ -53,12 +55,12 @@ export function gradientName(value: string): string {
  * naming operator, node and value if something on the way has no rule, or its rank stays unknown.
  */
 export function addGradients(graph: Graph, options: GradientOptions): Map<string, string> {
-  const { loss, wrt, inputShapes, outputs = false } = options;
+  const { loss, wrt, inputShapes, outputs = false, target = 'cpu' } = options;
   const types = inferShapes(graph, inputShapes === undefined ? {} : { inputShapes });
   checkLoss(graph, loss, types);
   for (const value of wrt) checkVariable(graph, value, types);
 
-  const emit = new Emitter(graph, types);
+  const emit = new Emitter(graph, types, target);
   const forward = [...graph.nodes()];
   const active = dependents(forward, wrt, types);
   const collected = new Map<string, string[]>();

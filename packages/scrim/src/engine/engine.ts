@@ -58,6 +58,11 @@ export interface Session {
   close(): Promise<void>;
 }
 
+/** True if an engine computes on a GPU. */
+export function isGpu({ executionProvider }: Pick<Engine, 'executionProvider'>): boolean {
+  return executionProvider === 'webgpu' || executionProvider === 'cuda';
+}
+
 /** Something that runs ONNX graphs on one execution provider. */
 export interface Engine {
   /** For people: runtime, version and execution provider, such as 'onnxruntime-node 1.30.0 (cpu)'. */

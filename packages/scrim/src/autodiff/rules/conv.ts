@@ -3,12 +3,13 @@
  *
  * With y = x ∗ w, the gradient by x is the transposed convolution of g with w. For stride 1 that is a plain convolution
  * with the kernel turned by 180° and its channels swapped, which runtimes run fastest; constant weights are turned when
- * the graph is loaded. The gradient by w is in weight-gradient.ts. ConvTranspose is the same seen from the other side. See Dumoulin & Visin (2016) for the geometry.
+ * the graph is loaded. The gradient by w is in weight-gradient.ts, for GPUs in unfolded-weight-gradient.ts. ConvTranspose is the same seen from the other side. See Dumoulin & Visin (2016) for the geometry.
  */
 import { intAttribute, intsAttribute, stringAttribute } from '../../onnx/attributes.js';
 import type { GradientRule, RuleContext, RuleTable } from '../rule.js';
 import { areFixed, isFixed, type Size } from '../size.js';
-import { weightGradient } from './weight-gradient.js';
+import { unfoldedWeightGradient } from './unfolded-weight-gradient.js';
+import { type Side, weightGradient } from './weight-gradient.js';
 import { kernelOf, type WindowAxis, windowAxes } from './window.js';
 
 const conv: GradientRule = (context) => {
@@ -19,15 +20,35 @@ const conv: GradientRule = (context) => {
   return [
     context.wants(0) ? inputGradient(context, weight, axes, group) : undefined,
     context.wants(1)
-      ? weightGradient(context, { shape: x, value: x }, { shape: y, value: dy }, weight, axes, group)
+      ? byWeight(context, { shape: x, value: x }, { shape: y, value: dy }, weight, axes, group)
       : undefined,
     context.wants(2) ? biasGradient(context) : undefined,
   ];
 };
 
+function byWeight(
+  context: RuleContext,
+  x: Side,
+  y: Side,
+  weight: string,
+  axes: readonly WindowAxis[],
+  group: number,
+): string {
+  const unfolded =
+    context.emit.target === 'gpu' && group === 1 ? unfoldedWeightGradient(context, x, y, weight, axes) : undefined;
+  return unfolded ?? weightGradient(context, x, y, weight, axes, group);
+}
+
 /** db = Σ g over batch and space. */
 function biasGradient({ emit, y, dy }: RuleContext): string {
-  const axes = emit.dims(y).map((_, axis) => axis);
+  const sizes = emit.sizes(y);
+  if (emit.target === 'gpu' && areFixed(sizes)) {
+    const [batch, filters, ...space] = sizes as [number, number, ...number[]];
+    const places = space.reduce((product, size) => product * size, 1);
+    const images = emit.sumColumns(emit.planes(dy, sizes), places, y);
+    return emit.reshape(emit.sumRows(images, batch, filters, y), [filters]);
+  }
+  const axes = sizes.map((_, axis) => axis);
   return emit.reduceSum(
     dy,
     axes.filter((axis) => axis !== 1),
@@ -40,7 +61,7 @@ function inputGradient(context: RuleContext, weight: string, axes: readonly Wind
   const { emit, x, dy } = context;
   const kernel_shape = axes.map(({ kernel }) => kernel);
   const dilations = axes.map(({ dilation }) => dilation);
-  if (axes.every(({ stride }) => stride === 1)) {
+  if (axes.every(({ stride }) => stride === 1) && !launchesTransposed(context, axes, group)) {
     // Padding beyond the span saw only zeros: those rows of g are cut.
     const before = axes.map(({ span, begin }) => span - 1 - begin);
     const after = axes.map(({ span, end }) => span - 1 - end);
@@ -84,6 +105,16 @@ function inputGradient(context: RuleContext, weight: string, axes: readonly Wind
     axes.map((_, i) => i + 2),
     axes.map(() => 0),
     axes.map((_, i) => emit.size(x, i + 2)),
+  );
+}
+
+/** On a GPU turning a kernel costs more than a transposed convolution does. Kept to the usual: two axes, no groups. */
+function launchesTransposed({ emit }: RuleContext, axes: readonly WindowAxis[], group: number): boolean {
+  return (
+    emit.target === 'gpu' &&
+    group === 1 &&
+    axes.length === 2 &&
+    axes.every(({ size, out, begin, end, span }) => isFixed(size) && isFixed(out) && begin < span && end < span)
   );
 }
 
@@ -140,7 +171,7 @@ const convTranspose: GradientRule = (context) => {
   return [
     gradient,
     context.wants(1)
-      ? weightGradient(context, { shape: y, value: dy }, { shape: x, value: x }, weight, axes, group)
+      ? byWeight(context, { shape: y, value: dy }, { shape: x, value: x }, weight, axes, group)
       : undefined,
     context.wants(2) ? biasGradient(context) : undefined,
   ];

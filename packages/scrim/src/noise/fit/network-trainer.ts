@@ -9,10 +9,11 @@
  * What the loss is, which examples a batch holds and when to stop are the caller's.
  */
 import { addGradients, constantSchedule, type Schedule } from '../../autodiff/index.js';
-import type { Engine, NamedTensors, Session } from '../../engine/engine.js';
+import { type Engine, isGpu, type NamedTensors, type Session } from '../../engine/engine.js';
 import { assertArgument, ScrimError } from '../../errors.js';
 import type { Graph, ValueType } from '../../onnx/index.js';
 import { allocate, float32, int64, scalar, type Tensor, tensor } from '../../tensor.js';
+import { JoinedVector, layOut, ROW, type Slot } from './joined-vector.js';
 import { LOOP_COUNT, loopGraph } from './loop-graph.js';
 
 /** A weight that is trained. */
@@ -104,17 +105,8 @@ const CUDA_STEPS = 8;
 const STATE = ['weights', 'first', 'second', 'average'] as const;
 type StateName = (typeof STATE)[number];
 
-/** θ is padded to a multiple of this, so that its norm is a sum of sums that any provider computes side by side. */
-const ROW = 1024;
-/** WebGPU binds at most 8 to 10 buffers a kernel, so vectors are joined a few at a time. */
-const JOIN = 6;
-
-interface Slot {
-  readonly name: string;
-  readonly shape: readonly number[];
-  readonly offset: number;
-  readonly size: number;
-}
+/** Vectors are joined and cut this many at a time: WebGPU binds at most 8 to 10 buffers a kernel. */
+const WIDTH = { webgpu: 6, others: 32 };
 
 /**
  * Builds and loads the training graph.
@@ -157,7 +149,7 @@ interface TrainingGraph {
 }
 
 function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2: number): TrainingGraph {
-  const { graph, loss, weights, inputShapes = {}, epsilon = 1e-8, clipNorm = 5, average = 0.998 } = options;
+  const { engine, graph, loss, weights, inputShapes = {}, epsilon = 1e-8, clipNorm = 5, average = 0.998 } = options;
   assertArgument(weights.length > 0, 'weights is empty, expected at least one weight to train');
   assertArgument(clipNorm > 0, `clipNorm is ${clipNorm}, expected a number > 0`);
   for (const [name, value] of Object.entries({ beta1, beta2, average })) {
@@ -173,14 +165,7 @@ function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2
     }
     return value as Tensor<'float32'>;
   });
-  let offset = 0;
-  const slots = weights.map(({ name }, i): Slot => {
-    const { shape, data } = values[i] as Tensor<'float32'>;
-    const slot = { name, shape, offset, size: data.length };
-    offset += data.length;
-    return slot;
-  });
-  const size = Math.ceil(offset / ROW) * ROW;
+  const { slots, size } = layOut(weights.map(({ name }, i) => ({ name, shape: values[i]?.shape ?? [] })));
   const initial = new Float32Array(size);
   const rates = new Float32Array(size);
   slots.forEach((slot, i) => {
@@ -192,14 +177,15 @@ function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2
   for (const name of ['train_rate', 'train_correct_first', 'train_correct_second']) graph.addInput(name, 'float32', []);
   const constant = (name: string, value: number): string => graph.addInitializer(name, scalar(value));
   const numbers = (name: string, list: readonly number[]): string => graph.addInitializer(name, int64(list));
-  const flat = numbers('train_flat', [-1]);
-  const axis = numbers('train_axis', [0]);
-
-  const cut = slots.map(({ name, shape, offset: start, size: length }) => {
-    const begin = numbers('train_begin', [start]);
-    const end = numbers('train_end', [start + length]);
-    const part = graph.add('Slice', ['train_weights', begin, end, axis]);
-    const weight = graph.add('Reshape', [part, numbers('train_shape', shape)]);
+  const vector = new JoinedVector(
+    graph,
+    slots,
+    size,
+    engine.executionProvider === 'webgpu' ? WIDTH.webgpu : WIDTH.others,
+  );
+  const separate = vector.cut('train_weights');
+  const cut = slots.map(({ name, shape }, i) => {
+    const weight = graph.add('Reshape', [separate[i] as string, numbers('train_shape', shape)]);
     graph.replaceUses(name, weight);
     return weight;
   });
@@ -207,14 +193,12 @@ function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2
   const losses = weights.map((weight) => weight.loss ?? loss);
   for (const objective of new Set(losses)) {
     const wrt = cut.filter((_, i) => losses[i] === objective);
-    for (const [weight, gradient] of addGradients(graph, { loss: objective, wrt, inputShapes })) {
+    const target = isGpu(engine) ? 'gpu' : 'cpu';
+    for (const [weight, gradient] of addGradients(graph, { loss: objective, wrt, inputShapes, target })) {
       gradients.set(weight, gradient);
     }
   }
-  const parts = cut.map((weight) => graph.add('Reshape', [gradients.get(weight) as string, flat]));
-  if (size > offset)
-    parts.push(graph.addInitializer('train_padding', float32([size - offset], new Float32Array(size - offset))));
-  const raw = concatenate(graph, parts);
+  const raw = vector.join(cut.map((weight) => gradients.get(weight) as string));
 
   const rows = graph.add('Reshape', [graph.add('Mul', [raw, raw]), numbers('train_rows', [size / ROW, ROW])]);
   const squares = reduceSum(graph, reduceSum(graph, rows, 1), 0);
@@ -241,16 +225,6 @@ function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2
   blend('train_average', next, average, 'train_next_average');
   graph.add('Identity', [loss], {}, { outputs: ['train_loss'] });
   return { graph, slots, initial };
-}
-
-function concatenate(graph: Graph, parts: readonly string[]): string {
-  if (parts.length === 1) return parts[0] as string;
-  const joined: string[] = [];
-  for (let i = 0; i < parts.length; i += JOIN) {
-    const group = parts.slice(i, i + JOIN);
-    joined.push(group.length === 1 ? (group[0] as string) : graph.add('Concat', group, { axis: 0 }));
-  }
-  return concatenate(graph, joined);
 }
 
 /** Sum over one axis, which is dropped; the axis is an attribute before opset 13. */

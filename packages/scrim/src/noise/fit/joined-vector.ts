@@ -1,0 +1,149 @@
+/**
+ * One vector of all trained weights, as parts of an ONNX graph: cut into the weights, and joined from their gradients.
+ *
+ * onnxruntime's CUDA kernels of Split and Concat send a number to the GPU for every index of the axis they work on, and
+ * wait for it. So most of the vector is cut and joined as rows: first the weights that fill whole rows, then all others,
+ * one after the other, and zeros up to a whole number of {@link ROW}s.
+ */
+import type { Graph } from '../../onnx/index.js';
+import { float32, int64 } from '../../tensor.js';
+
+/** The vector's length is a multiple of this, so that its norm is a sum of sums that any provider computes side by side. */
+export const ROW = 1024;
+/** Values in a row; the weights of most convolutions are a multiple of it. */
+const TILE = 256;
+
+/** A weight's place in the vector. */
+export interface Slot {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** Gives every weight its place; slots come in the order of the weights, `size` is the vector's length. */
+export function layOut(weights: readonly { readonly name: string; readonly shape: readonly number[] }[]): {
+  slots: Slot[];
+  size: number;
+} {
+  const sizes = weights.map(({ shape }) => shape.reduce((product, length) => product * length, 1));
+  const offsets = new Map<number, number>();
+  let end = 0;
+  for (const whole of [true, false]) {
+    sizes.forEach((size, i) => {
+      if ((size % TILE === 0) !== whole) return;
+      offsets.set(i, end);
+      end += size;
+    });
+  }
+  return {
+    slots: weights.map(({ name, shape }, i) => ({
+      name,
+      shape,
+      offset: offsets.get(i) as number,
+      size: sizes[i] as number,
+    })),
+    size: Math.ceil(end / ROW) * ROW,
+  };
+}
+
+/** Cuts and joins vectors of one layout in a graph. */
+export class JoinedVector {
+  readonly #graph: Graph;
+  readonly #size: number;
+  readonly #width: number;
+  /** Indices of the slots that fill whole rows, and of the others, in the order they lie in. */
+  readonly #rows: readonly number[];
+  readonly #rest: readonly number[];
+  readonly #slots: readonly Slot[];
+
+  /** `width` is how many parts one node cuts or joins at most. */
+  constructor(graph: Graph, slots: readonly Slot[], size: number, width: number) {
+    this.#graph = graph;
+    this.#slots = slots;
+    this.#size = size;
+    this.#width = width;
+    const indices = slots.map((_, i) => i);
+    this.#rows = indices.filter((i) => (slots[i]?.size ?? 0) % TILE === 0);
+    this.#rest = indices.filter((i) => (slots[i]?.size ?? 0) % TILE !== 0);
+  }
+
+  /** The weights that `vector` [size] holds, flat or as rows, in the order of the slots. */
+  cut(vector: string): string[] {
+    const rest = this.#restSize();
+    const lengths = this.#rows.map((i) => this.#sizeOf(i) / TILE);
+    const rows = this.#split(this.#reshape(vector, [-1, TILE]), rest > 0 ? [...lengths, rest / TILE] : lengths);
+    const result = new Array<string>(this.#slots.length);
+    this.#rows.forEach((i, k) => {
+      result[i] = rows[k] as string;
+    });
+    if (rest > 0) {
+      const flat = this.#reshape(rows.at(-1) as string, [-1]);
+      const padding = rest - this.#restValues();
+      const sizes = this.#rest.map((i) => this.#sizeOf(i));
+      const parts = this.#split(flat, padding > 0 ? [...sizes, padding] : sizes);
+      this.#rest.forEach((i, k) => {
+        result[i] = parts[k] as string;
+      });
+    }
+    return result;
+  }
+
+  /** Values of the slots' sizes, in the order of the slots and of any shape, as one vector [size]. */
+  join(parts: readonly string[]): string {
+    const rows = this.#rows.map((i) => this.#reshape(parts[i] as string, [-1, TILE]));
+    const rest = this.#restSize();
+    if (rest > 0) {
+      const flat = this.#rest.map((i) => this.#reshape(parts[i] as string, [-1]));
+      const padding = rest - this.#restValues();
+      if (padding > 0) {
+        flat.push(this.#graph.addInitializer('train_padding', float32([padding], new Float32Array(padding))));
+      }
+      rows.push(this.#reshape(this.#concat(flat), [-1, TILE]));
+    }
+    return this.#reshape(this.#concat(rows), [-1]);
+  }
+
+  #sizeOf(slot: number): number {
+    return (this.#slots[slot] as Slot).size;
+  }
+
+  #restValues(): number {
+    return this.#rest.reduce((sum, i) => sum + this.#sizeOf(i), 0);
+  }
+
+  /** With the zeros at the end. */
+  #restSize(): number {
+    return this.#size - this.#rows.reduce((sum, i) => sum + this.#sizeOf(i), 0);
+  }
+
+  #reshape(value: string, shape: readonly number[]): string {
+    return this.#graph.add('Reshape', [value, this.#graph.addInitializer('train_shape', int64(shape))]);
+  }
+
+  #concat(parts: readonly string[]): string {
+    if (parts.length === 1) return parts[0] as string;
+    const groups: string[] = [];
+    for (let i = 0; i < parts.length; i += this.#width) {
+      const group = parts.slice(i, i + this.#width);
+      groups.push(group.length === 1 ? (group[0] as string) : this.#graph.add('Concat', group, { axis: 0 }));
+    }
+    return this.#concat(groups);
+  }
+
+  #split(value: string, lengths: readonly number[]): string[] {
+    if (lengths.length === 1) return [value];
+    let count = 1;
+    while (count * this.#width < lengths.length) count *= this.#width;
+    const groups: (readonly number[])[] = [];
+    for (let i = 0; i < lengths.length; i += count) groups.push(lengths.slice(i, i + count));
+    const sizes = groups.map((group) => group.reduce((sum, length) => sum + length, 0));
+    const graph = this.#graph;
+    const [inputs, attributes] =
+      graph.opset < 13
+        ? [[value], { axis: 0, split: sizes }]
+        : [[value, graph.addInitializer('train_sizes', int64(sizes))], { axis: 0 }];
+    const parts = graph.addMany('Split', inputs, attributes, { outputs: sizes.length });
+    return groups.flatMap((group, i) => this.#split(parts[i] as string, group));
+  }
+}
