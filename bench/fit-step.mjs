@@ -116,7 +116,10 @@ async function startPeer() {
   return { ...hello, ask, close: () => child.stdin.end() };
 }
 
-const engine = await createNodeEngine({ executionProvider: options.provider, thread: 'inline' });
+const engine = await createNodeEngine({
+  executionProvider: options.provider,
+  thread: options.provider === 'cpu' ? 'inline' : 'worker',
+});
 const data = await prepare(engine);
 const peer = await startPeer();
 const perSecond = (times) => 1000 / quantile(times);

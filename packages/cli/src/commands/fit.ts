@@ -64,7 +64,8 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
   }
   const engine = await createNodeEngine({
     executionProvider: options.provider,
-    thread: 'inline',
+    // On a GPU a thread of its own lets the next batch be assembled meanwhile; on the CPU both would share the cores.
+    thread: options.provider === 'cpu' ? 'inline' : 'worker',
     ...(options.threads === undefined ? {} : { threads: options.threads }),
   });
   context.onClose(() => engine.close());

@@ -11,10 +11,10 @@ import type { Side } from './weight-gradient.js';
 import type { WindowAxis } from './window.js';
 
 /**
- * An unfolded batch beyond this many bytes is left to weight-gradient.ts: it is what WebGPU promises that a kernel can
- * address, and onnxruntime keeps no larger buffers for the next step.
+ * An unfolded batch beyond this many bytes is left to weight-gradient.ts: onnxruntime's WebGPU provider keeps no larger
+ * buffers for the next step, and making one takes longer than all the rest.
  */
-const MAX_BYTES = 2 ** 27;
+const MAX_BYTES = 160 * 2 ** 20;
 
 /**
  * The gradient by `weight` [M, C, k…] of the convolution without groups from `x` [N, C, …] whose output has the gradient

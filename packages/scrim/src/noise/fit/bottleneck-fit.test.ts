@@ -173,7 +173,7 @@ describe('fitBottleneck', () => {
           kept = structuredClone(checkpoint);
         },
       }),
-    ).rejects.toMatchObject({ code: 'CANCELLED', message: expect.stringContaining('after 9 of 19') });
+    ).rejects.toMatchObject({ code: 'CANCELLED', message: expect.stringContaining('after 13 of 19') });
     const resumed = await run('cuda', { resume: kept as BottleneckCheckpoint });
     expect(resumed.tailWeights).toEqual(one.tailWeights);
   });

@@ -552,11 +552,15 @@ async function runPhase(phase: 'push' | 'recover', loop: Phase, context: LoopCon
   const before = phase === 'push' ? 0 : pushSteps;
   const size = cache.activations[0]?.length ?? 0;
   const released = [batchSize, channels, ...cache.shape.slice(1)];
-  const arrays = Array.from({ length: perRun }, () => ({
+  // The batches of one run may still be read while those of the next one are filled.
+  const arrays = Array.from({ length: 2 * perRun }, () => ({
     clean: new Float32Array(batchSize * size),
     epsilon: new Float32Array(batchSize * channels * positionsOf(cache.shape)),
   }));
-  const nextBatch = ({ clean, epsilon }: (typeof arrays)[number], at: number): Record<string, Tensor> => {
+  let turn = 0;
+  const nextBatch = (at: number): Record<string, Tensor> => {
+    const { clean, epsilon } = arrays[turn] as (typeof arrays)[number];
+    turn = (turn + 1) % arrays.length;
     const indices = Array.from({ length: batchSize }, () => random.integer(cache.activations.length));
     indices.forEach((index, i) => {
       clean.set(cache.activations[index] as Float32Array, i * size);
@@ -572,7 +576,7 @@ async function runPhase(phase: 'push' | 'recover', loop: Phase, context: LoopCon
   let recentTask = context.task;
   let smooth = context.task;
   let calmest = Number.POSITIVE_INFINITY;
-  const checkpoint = async (): Promise<void> => {
+  const checkpoint = async (drawn: FitRandomState): Promise<void> => {
     const start = Object.fromEntries([...weights].map(([name, value]) => [name, value.data]));
     const state = trainer.state();
     await hooks.onCheckpoint?.({
@@ -581,20 +585,28 @@ async function runPhase(phase: 'push' | 'recover', loop: Phase, context: LoopCon
       phase,
       trainer: state,
       start,
-      random: random.state(),
+      random: drawn,
       task: recentTask,
       ...(hooks.now ? { seconds: (hooks.now() - context.started) / 1000 } : {}),
     });
   };
   const every = hooks.checkpointEvery ?? Number.POSITIVE_INFINITY;
+  /** The batches of one run, which ends where a checkpoint is due. */
+  const nextRun = (from: number): Record<string, Tensor>[] => {
+    const until = Math.min(from + perRun, steps, (Math.floor(from / every) + 1) * every);
+    return Array.from({ length: until - from }, (_, i) => nextBatch(from + i));
+  };
+  let batches = nextRun(step);
   while (step < steps) {
+    // One more run is made after an interruption, so that there is a state to keep.
     const stop = hooks.signal?.aborted ?? false;
-    // A run ends where a checkpoint is due, and is short after an interruption.
-    const from = step;
-    const until = stop ? from + 1 : Math.min(from + perRun, steps, (Math.floor(from / every) + 1) * every);
+    const until = step + batches.length;
     const due = until % every === 0;
-    const batches = arrays.slice(0, until - from).map((filled, i) => nextBatch(filled, from + i));
-    for (const { loss, reports } of await trainer.steps(batches, stop || due || until === steps)) {
+    const running = trainer.steps(batches, stop || due || until === steps);
+    const drawn = random.state();
+    // The next batches are assembled while the engine works; an engine in a thread of its own makes both at once.
+    batches = nextRun(until);
+    for (const { loss, reports } of await running) {
       step++;
       const task = Number(reports.fit_task?.data[0]);
       recentTask = step === 1 ? task : recentTask + (task - recentTask) / Math.min(step, Math.max(1, steps / 20));
@@ -612,7 +624,7 @@ async function runPhase(phase: 'push' | 'recover', loop: Phase, context: LoopCon
       const nats = Number(reports.fit_nats?.data[0]);
       hooks.onProgress?.({ phase, step: before + step, steps: pushSteps + recoverSteps, loss, task, nats });
     }
-    if (stop || due) await checkpoint();
+    if (stop || due) await checkpoint(drawn);
     if (stop) {
       throw new ScrimError(
         'CANCELLED',
