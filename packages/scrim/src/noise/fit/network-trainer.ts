@@ -61,7 +61,7 @@ export interface TrainingStep {
   readonly reports: Readonly<Record<string, Tensor>>;
 }
 
-/** Everything a trainer remembers: plain arrays, each as long as all weights together. */
+/** Everything a trainer remembers: plain arrays, each of the values of all weights, one after the other. */
 export interface TrainerState {
   readonly step: number;
   readonly weights: Float32Array;
@@ -338,29 +338,49 @@ class GraphTrainer implements NetworkTrainer {
   }
 
   state(): TrainerState {
-    const { weights, first, second, average } = this.#arrays();
+    const arrays = this.#arrays();
+    const inOrder = (name: StateName): Float32Array => {
+      const values = new Float32Array(this.size);
+      let end = 0;
+      for (const { offset, size } of this.#slots) {
+        values.set(arrays[name].subarray(offset, offset + size), end);
+        end += size;
+      }
+      return values;
+    };
     return {
       step: this.#step,
-      weights: weights.slice(),
-      first: first.slice(),
-      second: second.slice(),
-      average: average.slice(),
+      weights: inOrder('weights'),
+      first: inOrder('first'),
+      second: inOrder('second'),
+      average: inOrder('average'),
     };
   }
 
   restore(state: TrainerState): void {
-    for (const name of STATE) {
-      if (state[name].length !== this.#length) {
+    const laidOut = (name: StateName): Float32Array => {
+      if (state[name].length !== this.size) {
         throw new ScrimError(
           'INVALID_DATA',
-          `the state has ${state[name].length} values of '${name}', this trainer has ${this.#length}`,
+          `the state has ${state[name].length} values of '${name}', this trainer has ${this.size}`,
         );
       }
-    }
-    const { step, weights, first, second, average } = state;
-    this.#kept = { weights, first, second, average };
+      const values = new Float32Array(this.#length);
+      let from = 0;
+      for (const { offset, size } of this.#slots) {
+        values.set(state[name].subarray(from, from + size), offset);
+        from += size;
+      }
+      return values;
+    };
+    this.#kept = {
+      weights: laidOut('weights'),
+      first: laidOut('first'),
+      second: laidOut('second'),
+      average: laidOut('average'),
+    };
     this.#feed = true;
-    this.#step = step;
+    this.#step = state.step;
   }
 
   close(): Promise<void> {
