@@ -1,10 +1,11 @@
 import { once } from 'node:events';
-import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import * as fc from 'fast-check';
 import { afterEach, describe, expect, it } from 'vitest';
 import type { HttpTransport, TransportRequest, TransportResponse } from '../client/http-transport.js';
 import { createHttpAgent, type HttpAgentOptions } from './http-agent.js';
 import { AnswerReader } from './http-answer-reader.js';
+import { ConnectionPool } from './http-connection.js';
 
 const ending: (() => unknown)[] = [];
 afterEach(async () => {
@@ -234,6 +235,32 @@ describe('an agent', () => {
     setTimeout(() => void transport.close(), 20);
     for (const call of calls) await expect(call).rejects.toMatchObject({ code: 'UNAVAILABLE' });
     await expect(ask(transport, url)).rejects.toMatchObject({ code: 'UNAVAILABLE' });
+  });
+});
+
+describe('connections', () => {
+  it('read whole answers where the runtime does not read into given memory, as Deno and Bun', async () => {
+    const large = Buffer.from(Float64Array.from({ length: 400_000 }, (_, i) => i).buffer);
+    const answers = [ok('one'), ok('').replace(' 0\r', ` ${large.length}\r`), ok('three'), ok('four').slice(0, -1)];
+    const { url, sockets } = await peer((socket, count) => {
+      socket.write(answers[count] as string);
+      if (count === 1) socket.write(large);
+      if (count === 3) socket.end();
+    });
+    const { port } = new URL(url);
+    const pool = new ConnectionPool(() => connect(Number(port), '127.0.0.1'), 1, false);
+    ending.push(() => pool.close());
+    const head = Buffer.from('GET / HTTP/1.1\r\n\r\n');
+    const exchange = (): Promise<AnswerReader> =>
+      pool.exchange({ head, body: [], signal: new AbortController().signal, maxBytes: 2 ** 24 });
+    const [first, second, third] = [await exchange(), await exchange(), await exchange()];
+    expect([text(first), text(third)]).toEqual(['one', 'three']);
+    expect(Buffer.compare(second.body, large)).toBe(0);
+    expect(sockets.length).toBe(1);
+    await expect(exchange()).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+      message: expect.stringMatching(/broke off/),
+    });
   });
 });
 

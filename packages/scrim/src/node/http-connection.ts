@@ -34,15 +34,20 @@ const READS_IN_PLACE = !('deno' in process.versions || 'bun' in process.versions
 export class ConnectionPool {
   readonly #open: OpenSocket;
   readonly #most: number;
+  readonly #readsInPlace: boolean;
   readonly #all = new Set<Connection>();
   readonly #idle: Connection[] = [];
   readonly #waiting = new Set<(connection: Connection | undefined) => void>();
   #isClosed = false;
 
-  /** @param most Connections at a time; more exchanges wait */
-  constructor(open: OpenSocket, most: number) {
+  /**
+   * @param most Connections at a time; more exchanges wait
+   * @param readsInPlace whether sockets that are opened do as `onread` says
+   */
+  constructor(open: OpenSocket, most: number, readsInPlace: boolean = READS_IN_PLACE) {
     this.#open = open;
     this.#most = most;
+    this.#readsInPlace = readsInPlace;
   }
 
   /**
@@ -69,7 +74,7 @@ export class ConnectionPool {
       found.end();
     }
     if (this.#all.size >= this.#most) return undefined;
-    const connection = new Connection(this.#open, {
+    const connection = new Connection(this.#open, this.#readsInPlace, {
       onFree: () => this.#give(connection),
       onClosed: () => this.#drop(connection),
     });
@@ -122,10 +127,14 @@ class Connection {
   #fault: unknown;
   #usableUntilMs = Number.POSITIVE_INFINITY;
 
-  constructor(open: OpenSocket, on: { readonly onFree: () => void; readonly onClosed: () => void }) {
+  constructor(
+    open: OpenSocket,
+    readsInPlace: boolean,
+    on: { readonly onFree: () => void; readonly onClosed: () => void },
+  ) {
     this.#on = on;
     // Left to itself a socket takes fresh memory for every read.
-    const buffer = READS_IN_PLACE ? Buffer.allocUnsafeSlow(READ_BYTES) : undefined;
+    const buffer = readsInPlace ? Buffer.allocUnsafeSlow(READ_BYTES) : undefined;
     const socket = open(
       buffer && {
         buffer: () => this.#current?.reader.space ?? buffer,
