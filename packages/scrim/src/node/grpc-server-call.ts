@@ -42,14 +42,19 @@ export class ServerCall {
   readonly #stream: ServerHttp2Stream;
   readonly #encoding: string;
   readonly #maxBytes: number;
+  readonly #answerTimeoutMs: number;
   readonly #controller = new AbortController();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #isOver = false;
 
-  /** @param maxBytes Most bytes of a message, compressed or not */
-  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, maxBytes: number) {
+  /**
+   * @param maxBytes Most bytes of a message, compressed or not
+   * @param answerTimeoutMs Time in which the caller has to take something of an answer
+   */
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, maxBytes: number, answerTimeoutMs: number) {
     this.#stream = stream;
     this.#maxBytes = maxBytes;
+    this.#answerTimeoutMs = answerTimeoutMs;
     this.#encoding = String(headers['grpc-encoding'] ?? 'identity');
     this.path = String(headers[':path'] ?? '');
     this.signal = this.#controller.signal;
@@ -142,7 +147,10 @@ export class ServerCall {
   /** Sends a message; resolves when more may be sent. After the end of the call it does nothing. */
   async send(parts: readonly Uint8Array[]): Promise<void> {
     if (this.#isOver || this.#stream.destroyed) return;
-    if (!this.#write(parts)) await drained(this.#stream);
+    if (this.#write(parts)) return;
+    this.#stream.setTimeout(this.#answerTimeoutMs, this.#drop);
+    await drained(this.#stream);
+    this.#stream.setTimeout(0, this.#drop);
   }
 
   /** Sends the last message, if any, and the status OK. @param spent Buffers that nobody needs once it is sent */
@@ -155,6 +163,7 @@ export class ServerCall {
     else this.#head();
     this.#stream.end();
     this.#stream.uncork();
+    this.#stream.setTimeout(this.#answerTimeoutMs, this.#drop);
     this.#end(OK);
   }
 
@@ -173,6 +182,12 @@ export class ServerCall {
     // What the caller still sends is not wanted.
     if (!this.#stream.readableEnded) this.#stream.close(constants.NGHTTP2_NO_ERROR);
   }
+
+  /** Gives up an answer that nobody takes. */
+  readonly #drop = (): void => {
+    this.#stream.close(constants.NGHTTP2_CANCEL);
+    this.#stream.destroy();
+  };
 
   #trailers: Record<string, string> = { 'grpc-status': '0' };
 

@@ -7,7 +7,7 @@
  */
 import { setMaxListeners } from 'node:events';
 import { createSecureServer, createServer, type Http2Server, type ServerHttp2Session } from 'node:http2';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import type { DescMessage, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import { ScrimError } from '../errors.js';
 import {
@@ -34,7 +34,7 @@ import {
 } from '../protocol/index.js';
 import { type Caller, type InferenceServer, spentBuffers } from '../server/index.js';
 import { ServerCall } from './grpc-server-call.js';
-import type { AccessRecord } from './http-listener.js';
+import { type AccessRecord, ANSWER_TIMEOUT_MS } from './http-listener.js';
 import { checkServerTls, type ServerTls, secureSettings } from './server-certificates.js';
 import { createTokenCheck } from './server-token.js';
 
@@ -56,6 +56,8 @@ export interface GrpcServerOptions {
   readonly tokens?: readonly string[];
   /** Requests of one stream that may be under way; more wait in the connection. Default 64. */
   readonly maxStreamRequests?: number;
+  /** Time in which a caller has to take something of its answer; default 60 s. */
+  readonly answerTimeoutMs?: number;
   readonly onAccess?: (record: AccessRecord) => void;
 }
 
@@ -82,11 +84,12 @@ const HEALTH = healthPb.Health.typeName;
 /** HTTP/2 window: large enough that a tensor needs no round trip on the way. */
 const WINDOW_BYTES = 8 * 2 ** 20;
 const MAX_STREAMS = 1_000;
+const MAX_CONNECTIONS = 1_024;
 const DEFAULT_STREAM_REQUESTS = 64;
 
 /** Starts to listen. @throws ScrimError UNAVAILABLE if the address can't be had, INVALID_ARGUMENT for a wrong option. */
 export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListener> {
-  const { server, host = '127.0.0.1', port, tls, tokens = [], onAccess } = options;
+  const { server, host = '127.0.0.1', port, tls, tokens = [], onAccess, answerTimeoutMs = ANSWER_TIMEOUT_MS } = options;
   const { limits } = server;
   const { infer = (_, request, inferOptions) => server.infer(request, inferOptions) } = options;
   const isAllowed = createTokenCheck(tokens);
@@ -203,9 +206,23 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
 
   const http2 = createHttp2Server(tls);
   const sessions = new Set<ServerHttp2Session>();
+  /** By their peers: a session's end waits for what is to be sent, a socket's does not. */
+  const sockets = new Map<string, Socket>();
   let isClosing = false;
+  http2.maxConnections = MAX_CONNECTIONS;
+  http2.on('connection', (socket: Socket) => {
+    const peer = peerOf(socket);
+    sockets.set(peer, socket);
+    socket.once('close', () => sockets.delete(peer));
+  });
   http2.on('session', (session) => {
     session.setLocalWindowSize(WINDOW_BYTES);
+    const peer = peerOf(session.socket);
+    session.setTimeout(answerTimeoutMs, () => {
+      // What was sent to a peer that is silent may wait in memory for ever.
+      const timer = setTimeout(() => sockets.get(peer)?.destroy(), answerTimeoutMs).unref();
+      session.ping(() => clearTimeout(timer));
+    });
     sessions.add(session);
     session.once('close', () => sessions.delete(session));
     if (isClosing) session.close();
@@ -214,7 +231,7 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
   http2.on('sessionError', () => {});
   http2.on('stream', (stream, headers) => {
     const started = performance.now();
-    const call = new ServerCall(stream, headers, limits.maxBytes);
+    const call = new ServerCall(stream, headers, limits.maxBytes, answerTimeoutMs);
     call.onOver = (status) =>
       onAccess?.({
         transport: 'grpc',
@@ -248,7 +265,7 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
       new Promise((resolve) => {
         isClosing = true;
         const timer = setTimeout(() => {
-          for (const session of sessions) session.destroy();
+          for (const socket of sockets.values()) socket.destroy();
         }, timeoutMs);
         http2.close(() => {
           clearTimeout(timer);
@@ -257,6 +274,10 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
         for (const session of sessions) session.close();
       }),
   };
+}
+
+function peerOf({ remoteAddress, remotePort }: Pick<Socket, 'remoteAddress' | 'remotePort'>): string {
+  return `${remoteAddress} ${remotePort}`;
 }
 
 /**

@@ -8,6 +8,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
+import { Readable } from 'node:stream';
 import { ScrimError } from '../errors.js';
 import { errorAnswer, type HttpAnswer, type HttpCall } from '../server/index.js';
 import { freeArrays, freeBuffers } from './free-buffers.js';
@@ -41,6 +42,8 @@ export interface HttpListenerOptions {
   readonly maxBodyBytes?: number;
   /** Time for a whole request to arrive; default 30 s. */
   readonly requestTimeoutMs?: number;
+  /** Time in which a caller has to take something of its answer; default 60 s. */
+  readonly answerTimeoutMs?: number;
   /** Time an idle connection is kept; default 60 s. */
   readonly keepAliveTimeoutMs?: number;
   /** Connections at a time; default 1,024. */
@@ -58,7 +61,11 @@ export interface HttpListener {
   close(timeoutMs?: number): Promise<void>;
 }
 
+/** An answer nobody takes anything of for this long is dropped, with its connection or its stream. */
+export const ANSWER_TIMEOUT_MS = 60_000;
 const JOINED_BYTES = 2 ** 14;
+/** TLS encrypts what is written at once into memory of its own, and tells of no progress before the whole is sent. */
+const SEALED_BYTES = 2 ** 18;
 /** A body gets its whole memory once one part in this many of it has come. */
 const TRUSTED_SHARE = 16;
 const HEADERS_TIMEOUT_MS = 10_000;
@@ -150,6 +157,7 @@ type Exchange = (request: IncomingMessage, response: ServerResponse) => Promise<
 
 function createExchange(options: HttpListenerOptions, state: { readonly isClosing: boolean }): Exchange {
   const { answer, tokens = [], corsOrigins = [], maxBodyBytes = 64 * 2 ** 20, onAccess } = options;
+  const { answerTimeoutMs = ANSWER_TIMEOUT_MS } = options;
   const isAllowed = createTokenCheck(tokens);
   return async (request, response) => {
     const started = performance.now();
@@ -198,6 +206,8 @@ function createExchange(options: HttpListenerOptions, state: { readonly isClosin
       if (result.status === 401) result = { ...result, headers: { ...result.headers, 'www-authenticate': 'Bearer' } };
     }
     const keepAlive = isComplete && !state.isClosing;
+    // Node sets the socket's next timeout itself once the answer is sent.
+    response.setTimeout(answerTimeoutMs);
     const responseBytes = send(request, response, result, cors ?? {}, isComplete, keepAlive);
     onAccess?.({
       transport: 'http',
@@ -234,6 +244,8 @@ function send(
   if (size <= JOINED_BYTES) {
     // Copying a little costs less than handing each part to the stream.
     response.end(join(parts, size));
+  } else if (size > SEALED_BYTES && 'encrypted' in request.socket) {
+    Readable.from(pieces(parts)).pipe(response);
   } else {
     response.cork();
     for (const part of parts) response.write(part);
@@ -241,6 +253,13 @@ function send(
   }
   if (!isComplete) request.resume();
   return size;
+}
+
+/** Parts in pieces that are encrypted one at a time. */
+function* pieces(parts: readonly Uint8Array[]): Generator<Uint8Array> {
+  for (const part of parts) {
+    for (let at = 0; at < part.length; at += SEALED_BYTES) yield part.subarray(at, at + SEALED_BYTES);
+  }
 }
 
 /** Reads the body. What it announces is checked first, and what comes is counted. */

@@ -51,6 +51,8 @@ export interface ServeOptions {
   readonly maxBodyBytes?: number;
   /** Time for a whole request to arrive; default 30 s. */
   readonly requestTimeoutMs?: number;
+  /** Time in which a caller has to take something of its answer; default 60 s. */
+  readonly answerTimeoutMs?: number;
   /** Threads of all instances of a model together; default: all of the machine's. */
   readonly threads?: number;
   readonly executionProvider?: NodeExecutionProvider;
@@ -131,6 +133,7 @@ export async function serveRepository(options: ServeOptions): Promise<RunningSer
     ...(tls === undefined ? {} : { tls }),
     ...(tokens === undefined ? {} : { tokens }),
     ...(onAccess === undefined ? {} : { onAccess }),
+    ...(options.answerTimeoutMs === undefined ? {} : { answerTimeoutMs: options.answerTimeoutMs }),
   };
   const opened: { close(timeoutMs?: number): Promise<void> }[] = [];
   const open = async <T extends { close(timeoutMs?: number): Promise<void> }>(

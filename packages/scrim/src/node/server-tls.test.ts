@@ -1,14 +1,18 @@
 /** The server's listeners under TLS: certificates of clients, bearer tokens, CORS, metrics; and a repository that is polled. */
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { type IncomingHttpHeaders, request } from 'node:http';
+import { type ClientHttp2Stream, connect as connectHttp2, constants } from 'node:http2';
 import { request as secureRequest } from 'node:https';
+import { type AddressInfo, connect as connectPlain, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect } from 'node:tls';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { createTritonClient } from '../client/http-client.js';
 import { Graph } from '../onnx/index.js';
+import { encodeGrpcRequest, encodeInferRequest, frameMessage, joinBody } from '../protocol/index.js';
 import type { ServerEvent } from '../server/index.js';
 import { float32 } from '../tensor.js';
 import { createGrpcClient } from './grpc-client.js';
@@ -26,6 +30,19 @@ function scale(factor: number): Uint8Array {
   graph.addInput('x', 'float32', ['n', 2]);
   graph.add('Mul', ['x', graph.addInitializer('f', float32([1], [factor]))], {}, { outputs: ['y'] });
   graph.addOutput('y', 'float32', ['n', 2]);
+  return graph.encode();
+}
+
+/** Numbers in an answer of {@link wide}. */
+const WIDE = 4 * 2 ** 20;
+
+/** y = x · [2, 2, …]. */
+function wide(): Uint8Array {
+  const graph = Graph.create({ opset: 17 });
+  graph.addInput('x', 'float32', ['n', 1]);
+  const row = graph.addInitializer('f', float32([1, WIDE], new Float32Array(WIDE).fill(2)));
+  graph.add('Mul', ['x', row], {}, { outputs: ['y'] });
+  graph.addOutput('y', 'float32', ['n', WIDE]);
   return graph.encode();
 }
 
@@ -233,6 +250,123 @@ describe('TLS', () => {
         await client.close();
       }
     }
+  });
+});
+
+/** Several times the server's own, which is {@link ANSWER_TIMEOUT_MS}. */
+const PATIENCE_MS = 3_000;
+const ANSWER_TIMEOUT_MS = 600;
+
+describe.each(['plain sockets', 'TLS'])('callers that take nothing of their answers, over %s', (over) => {
+  const isSecure = over === 'TLS';
+  const ca = (): { ca: string } => ({ ca: pem['ca.pem']! });
+  /** Bytes of an answer: more than the system takes of one that nobody reads. */
+  const size = 4 * WIDE;
+  const request = { modelName: 'wide', inputs: [{ name: 'x', tensor: float32([1, 1], [3]) }] };
+  const serveWide = async (): Promise<RunningServer> => {
+    const running = await serve({
+      answerTimeoutMs: ANSWER_TIMEOUT_MS,
+      ...(isSecure ? { tls: serverTls() } : {}),
+      controlMode: 'poll',
+    });
+    writeModel(running.root, 'wide', 1, wide());
+    await running.server.poll();
+    return running;
+  };
+  /** Passes a connection on to `port` and takes nothing of what comes back for a while; how much came until its end. */
+  const relay = async (port: number): Promise<{ port: number; taken: Promise<number> }> => {
+    const server = createServer();
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    cleanups.push(() => void server.close());
+    const taken = once(server, 'connection').then(async ([down]: Socket[]) => {
+      const up = connectPlain(port, '127.0.0.1');
+      let bytes = 0;
+      let isPatient = false;
+      for (const [from, to] of [
+        [down!, up],
+        [up, down!],
+      ] as const) {
+        from.on('error', () => {});
+        from.on('data', (part) => to.write(part));
+      }
+      up.on('data', (part) => {
+        bytes += part.length;
+        if (isPatient || bytes < 2 ** 17) return;
+        isPatient = true;
+        up.pause();
+        setTimeout(() => up.resume(), PATIENCE_MS);
+      });
+      await once(up, 'close');
+      down!.destroy();
+      return bytes;
+    });
+    return { port: (server.address() as AddressInfo).port, taken };
+  };
+
+  it('lose their HTTP connection, and slow ones do not', async () => {
+    const { http } = await serveWide();
+    const body = encodeInferRequest({ ...request, binaryOutputs: true });
+    const bytes = joinBody(body);
+    const headers = Object.entries({ ...body.headers, host: 'x', 'content-length': bytes.length, connection: 'close' });
+    const open = (): Socket => {
+      const { port } = http!;
+      const socket = isSecure ? connect({ port, host: '127.0.0.1', ...ca() }) : connectPlain(port, '127.0.0.1');
+      socket.on('error', () => {});
+      socket.write(
+        `POST /v2/models/wide/infer HTTP/1.1\r\n${headers.map(([k, v]) => `${k}: ${v}`).join('\r\n')}\r\n\r\n`,
+      );
+      socket.write(bytes);
+      return socket;
+    };
+    /** Bytes that come from now on. */
+    const read = async (socket: Socket, pauseMs: number): Promise<number> => {
+      let taken = 0;
+      let parts = 0;
+      socket.on('data', (part) => {
+        taken += part.length;
+        if (pauseMs === 0 || ++parts % 64 !== 0) return;
+        socket.pause();
+        setTimeout(() => socket.resume(), pauseMs);
+      });
+      socket.resume();
+      await once(socket, 'close');
+      return taken;
+    };
+    const stopped = [0, 1, 2].map(() => open().pause());
+    expect(await read(open(), 30)).toBeGreaterThan(size);
+    await new Promise((resolve) => setTimeout(resolve, PATIENCE_MS));
+    for (const socket of stopped) expect(await read(socket, 0)).toBeLessThan(size);
+  });
+
+  it('lose their gRPC call where the connection lives, else the connection', async () => {
+    const { grpc } = await serveWide();
+    const port = Number(grpc!.address.split(':')[1]);
+    const call = (through: number, initialWindowSize: number): ClientHttp2Stream => {
+      const address = `${isSecure ? 'https' : 'http'}://127.0.0.1:${through}`;
+      const session = connectHttp2(address, { ...(isSecure ? ca() : {}), settings: { initialWindowSize } });
+      session.on('error', () => {});
+      session.on('connect', () => session.setLocalWindowSize(initialWindowSize));
+      cleanups.push(() => session.destroy());
+      const path = '/inference.GRPCInferenceService/ModelInfer';
+      const stream = session.request({
+        ':method': 'POST',
+        ':path': path,
+        'content-type': 'application/grpc',
+        te: 'trailers',
+      });
+      stream.on('error', () => {});
+      for (const part of frameMessage(encodeGrpcRequest(request))) stream.write(part);
+      stream.end();
+      return stream;
+    };
+    const paused = call(port, 2 ** 16);
+    await once(paused, 'close');
+    expect(paused.rstCode).toBe(constants.NGHTTP2_CANCEL);
+    expect(paused.session?.destroyed).not.toBe(true);
+    const stopping = await relay(port);
+    call(stopping.port, 2 ** 30);
+    expect(await stopping.taken).toBeLessThan(size);
   });
 });
 
