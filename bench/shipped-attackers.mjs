@@ -8,7 +8,7 @@
  * EVERY 4 takes every fourth photo; default: all that are there. --write puts the figures into the manifests, where the
  * studio reads them; bundles get a new hash with them.
  */
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -51,6 +51,9 @@ const machine = `${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores`;
 const command = `node bench/shipped-attackers.mjs FDDB_DIRECTORY ${every}`;
 
 for (const folder of await bundleFolders(flags.models)) {
+  // Bundles of other weights lie beside those of npm's.
+  const { model: weights } = JSON.parse(await readFile(join(folder, 'manifest.json'), 'utf8'));
+  if (weights.sha256 !== model.sha256) continue;
   const bundle = await openFor(folder, model);
   const trusted = await createTrustedHalf({ bundle, engine, crypto: createNodeCrypto() });
   const head = await engine.load(await bundle.read('trusted/head.onnx'));
