@@ -3,11 +3,18 @@ import { connect as connectHttp2 } from 'node:http2';
 import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Graph } from '../onnx/index.js';
-import { encodeGrpcRequest, encodeInferRequest, frameMessage, joinBody } from '../protocol/index.js';
+import {
+  encodeGrpcRequest,
+  encodeInferRequest,
+  frameMessage,
+  type InferResponse,
+  joinBody,
+} from '../protocol/index.js';
 import { MemoryRepository } from '../server/index.js';
 import { createInferenceServer, type InferenceServer } from '../server/inference-server.js';
 import { float32 } from '../tensor.js';
 import { freeArrays, freeBuffers } from './free-buffers.js';
+import { createGrpcClient } from './grpc-client.js';
 import { type GrpcListener, listenGrpc } from './grpc-server.js';
 import { type HttpListener, listenHttp } from './http-listener.js';
 import { createNodeEngine } from './ort-engine.js';
@@ -106,5 +113,25 @@ describe('answers whose memory is freed', () => {
     expect(answers.map((values) => [...values])).toEqual([2, 4, 6, 8, 10, 12].map((value) => [value]));
     session.close();
     await once(session, 'close');
+  });
+
+  it('reach callers of one gRPC client whole, beside a stream that is read slowly', async () => {
+    const client = createGrpcClient({ url: grpc.address });
+    const valuesOf = ({ outputs }: InferResponse): number[] => [...new Set(outputs[0]!.tensor.data as Float32Array)];
+    const calls = async (values: readonly number[]): Promise<number[]> =>
+      (await Promise.all(values.map((value) => client.infer(request(value))))).flatMap(valuesOf);
+    const values = Array.from({ length: 24 }, (_, i) => i);
+    const doubled = values.map((value) => 2 * value);
+    const found: number[] = [];
+    const beside: Promise<number[]>[] = [];
+    for await (const answer of client.inferStream(values.map(request))) {
+      found.push(...valuesOf(answer as InferResponse));
+      beside.push(calls([found.length]));
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    expect(found).toEqual(doubled);
+    expect((await Promise.all(beside)).flat()).toEqual(doubled.map((value) => value + 2));
+    expect(await calls(values)).toEqual(doubled);
+    await client.close();
   });
 });

@@ -230,6 +230,7 @@ export class GrpcChannel {
     this.#callsOf.set(session, calls + 1);
     const reader = new FrameReader(maxBytes, `${what}: the answer`, rawField);
     let status: ScrimError | 'ok' | undefined;
+    let isForeign = false;
     let fault: unknown;
     let isOver = false;
     const over = (error?: ScrimError): void => {
@@ -254,6 +255,7 @@ export class GrpcChannel {
       else if (!String(answer['content-type'] ?? '').startsWith('application/grpc')) {
         status = errorFromGrpc(2, 'the answer is not gRPC', what);
       }
+      isForeign = status !== undefined;
       const encoding = String(answer['grpc-encoding'] ?? 'identity');
       if (encoding === 'gzip' || encoding === 'deflate') watcher.onEncoding(encoding);
       readStatus(answer);
@@ -263,7 +265,8 @@ export class GrpcChannel {
       if (stream.readableEnded) settle();
     });
     stream.on('data', (chunk: Uint8Array) => {
-      if (isOver || status !== undefined) return;
+      // The status of a stream that was paused comes before the messages that waited.
+      if (isOver || isForeign) return;
       try {
         for (const frame of reader.push(chunk)) watcher.onFrame(frame);
       } catch (error) {

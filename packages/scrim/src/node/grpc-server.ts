@@ -81,8 +81,13 @@ interface Answer {
 
 const SERVICE = pb.GRPCInferenceService.typeName;
 const HEALTH = healthPb.Health.typeName;
-/** HTTP/2 window: large enough that a tensor needs no round trip on the way. */
-const WINDOW_BYTES = 8 * 2 ** 20;
+/** HTTP/2 window of a stream: large enough that it holds nothing up. */
+const STREAM_WINDOW_BYTES = 8 * 2 ** 20;
+/**
+ * Of a connection: no more than the system takes of what is sent to it. node:http2 reads nothing while a write of its waits for
+ * the system. A client that stands on it too would wait for this side to read, and this side for the client, for ever.
+ */
+const WINDOW_BYTES = 2 ** 18;
 const MAX_STREAMS = 1_000;
 const MAX_CONNECTIONS = 1_024;
 const DEFAULT_STREAM_REQUESTS = 64;
@@ -321,7 +326,7 @@ function streamInfer(
 /** @throws ScrimError INVALID_ARGUMENT for certificates that can't be used */
 function createHttp2Server(tls: ServerTls | undefined): Http2Server {
   const settings = {
-    settings: { initialWindowSize: WINDOW_BYTES, maxConcurrentStreams: MAX_STREAMS },
+    settings: { initialWindowSize: STREAM_WINDOW_BYTES, maxConcurrentStreams: MAX_STREAMS },
     // The windows bound what a connection may send; node's own bound, 10 MB, would refuse calls below it.
     maxSessionMemory: MAX_SESSION_MB,
   };
