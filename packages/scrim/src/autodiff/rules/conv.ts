@@ -3,13 +3,13 @@
  *
  * With y = x ∗ w, the gradient by x is the transposed convolution of g with w. For stride 1 that is a plain convolution
  * with the kernel turned by 180° and its channels swapped, which runtimes run fastest; constant weights are turned when
- * the graph is loaded. The gradient by w is in weight-gradient.ts, for GPUs in unfolded-weight-gradient.ts. ConvTranspose is the same seen from the other side. See Dumoulin & Visin (2016) for the geometry.
+ * the graph is loaded; on a GPU it is a ConvTranspose. The gradient by w is in weight-gradient.ts. ConvTranspose is the
+ * same seen from the other side. See Dumoulin & Visin (2016) for the geometry.
  */
 import { intAttribute, intsAttribute, stringAttribute } from '../../onnx/attributes.js';
 import type { GradientRule, RuleContext, RuleTable } from '../rule.js';
 import { areFixed, isFixed, type Size } from '../size.js';
-import { unfoldedWeightGradient } from './unfolded-weight-gradient.js';
-import { type Side, weightGradient } from './weight-gradient.js';
+import { weightGradient } from './weight-gradient.js';
 import { kernelOf, type WindowAxis, windowAxes } from './window.js';
 
 const conv: GradientRule = (context) => {
@@ -20,24 +20,11 @@ const conv: GradientRule = (context) => {
   return [
     context.wants(0) ? inputGradient(context, weight, axes, group) : undefined,
     context.wants(1)
-      ? byWeight(context, { shape: x, value: x }, { shape: y, value: dy }, weight, axes, group)
+      ? weightGradient(context, { shape: x, value: x }, { shape: y, value: dy }, weight, axes, group)
       : undefined,
     context.wants(2) ? biasGradient(context) : undefined,
   ];
 };
-
-function byWeight(
-  context: RuleContext,
-  x: Side,
-  y: Side,
-  weight: string,
-  axes: readonly WindowAxis[],
-  group: number,
-): string {
-  const unfolded =
-    context.emit.target === 'gpu' && group === 1 ? unfoldedWeightGradient(context, x, y, weight, axes) : undefined;
-  return unfolded ?? weightGradient(context, x, y, weight, axes, group);
-}
 
 /** db = Σ g over batch and space. */
 function biasGradient({ emit, y, dy }: RuleContext): string {
@@ -171,7 +158,7 @@ const convTranspose: GradientRule = (context) => {
   return [
     gradient,
     context.wants(1)
-      ? byWeight(context, { shape: y, value: dy }, { shape: x, value: x }, weight, axes, group)
+      ? weightGradient(context, { shape: y, value: dy }, { shape: x, value: x }, weight, axes, group)
       : undefined,
     context.wants(2) ? biasGradient(context) : undefined,
   ];

@@ -7,8 +7,7 @@
  */
 import type { RuleContext } from '../rule.js';
 import { areFixed, type Size } from '../size.js';
-import type { Side } from './weight-gradient.js';
-import type { WindowAxis } from './window.js';
+import type { Side, WindowAxis } from './window.js';
 
 /**
  * An unfolded batch beyond this many bytes is left to weight-gradient.ts: onnxruntime's WebGPU provider keeps no larger
@@ -16,16 +15,20 @@ import type { WindowAxis } from './window.js';
  */
 const MAX_BYTES = 160 * 2 ** 20;
 
-/**
- * The gradient by `weight` [M, C, k…] of the convolution without groups from `x` [N, C, …] whose output has the gradient
- * `y` [N, M, …]; undefined where sizes are symbolic or too large.
- */
+/** A convolution without groups. */
+export interface PlainConvolution {
+  /** [N, C, …], and the gradient [N, M, …] of the output. */
+  readonly x: Side;
+  readonly y: Side;
+  /** [M, C, k…]. */
+  readonly weight: string;
+  readonly axes: readonly WindowAxis[];
+}
+
+/** The gradient by the weight; undefined where sizes are symbolic or too large. */
 export function unfoldedWeightGradient(
   context: RuleContext,
-  x: Side,
-  y: Side,
-  weight: string,
-  axes: readonly WindowAxis[],
+  { x, y, weight, axes }: PlainConvolution,
 ): string | undefined {
   const { emit } = context;
   const from: readonly Size[] = emit.sizes(x.shape);
@@ -66,23 +69,24 @@ function unfold(
 
 /** For every window and tap the position in an image's flattened space; its size stands for padding. */
 function tapPositions(axes: readonly WindowAxis[], space: readonly number[]): number[] {
-  const outside = -1;
-  let positions: { window: number; tap: number; at: number }[] = [{ window: 0, tap: 0, at: 0 }];
-  axes.forEach(({ kernel, stride, dilation, begin, out }, i) => {
-    const size = space[i] as number;
-    const count = out as number;
-    positions = positions.flatMap(({ window, tap, at }) =>
-      Array.from({ length: count * kernel }, (_, k) => {
-        const [o, j] = [Math.floor(k / kernel), k % kernel];
-        const here = o * stride + j * dilation - begin;
-        const inside = at !== outside && here >= 0 && here < size;
-        return { window: window * count + o, tap: tap * kernel + j, at: inside ? at * size + here : outside };
-      }),
-    );
-  });
+  const outs = axes.map(({ out }) => out as number);
+  const places = outs.reduce((product, count) => product * count, 1);
   const taps = axes.reduce((product, { kernel }) => product * kernel, 1);
-  const whole = space.reduce((product, size) => product * size, 1);
-  const result = new Array<number>(positions.length);
-  for (const { window, tap, at } of positions) result[window * taps + tap] = at === outside ? whole : at;
-  return result;
+  const outside = space.reduce((product, size) => product * size, 1);
+  return Array.from({ length: places * taps }, (_, index) => {
+    let [place, tap] = [Math.floor(index / taps), index % taps];
+    let [at, step] = [0, 1];
+    // The last axis is the fastest in all three.
+    for (let i = axes.length - 1; i >= 0; i--) {
+      const { kernel, stride, dilation, begin } = axes[i] as WindowAxis;
+      const [out, size] = [outs[i] as number, space[i] as number];
+      const here = (place % out) * stride + (tap % kernel) * dilation - begin;
+      if (here < 0 || here >= size) return outside;
+      at += here * step;
+      step *= size;
+      place = Math.floor(place / out);
+      tap = Math.floor(tap / kernel);
+    }
+    return at;
+  });
 }

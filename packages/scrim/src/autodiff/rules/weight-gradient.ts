@@ -5,17 +5,13 @@
  * One matrix product gives all taps. With r = o + i·d/s running over the rows of x, g moved down by i·d/s rows meets x
  * moved left by j·d columns, so g is stacked for every i and x for every j: [M·I, K]·[J·C, K]ᵀ computes each product
  * once and copies x only J times, where im2col would copy it I·J times. With a stride above 1, the rows of x and the taps
- * i fall into classes by (i·d mod s), with one product each. More spatial axes count as columns.
+ * i fall into classes by (i·d mod s), with one product each. More spatial axes count as columns. On a GPU that is too many
+ * nodes: unfolded-weight-gradient.ts.
  */
 import type { RuleContext } from '../rule.js';
 import { areFixed, isFixed, type Size } from '../size.js';
-import { reach, type WindowAxis } from './window.js';
-
-/** One side of the product: the forward value whose shape it has, and the value itself. */
-export interface Side {
-  readonly shape: string;
-  readonly value: string;
-}
+import { unfoldedWeightGradient } from './unfolded-weight-gradient.js';
+import { reach, type Side, type WindowAxis } from './window.js';
 
 /** Sizes of the product; channels and filters are per group. */
 interface Plan {
@@ -40,6 +36,9 @@ export function weightGradient(
   group: number,
 ): string {
   const { emit } = context;
+  const unfolded =
+    emit.target === 'gpu' && group === 1 ? unfoldedWeightGradient(context, { x, y, weight, axes }) : undefined;
+  if (unfolded !== undefined) return unfolded;
   const [batch, channels] = emit.sizes(x.shape) as [Size, Size];
   const filters = emit.size(y.shape, 1);
   const plan: Plan = {

@@ -23,6 +23,12 @@ export interface WindowAxis {
   readonly span: number;
 }
 
+/** One side of a convolution: the forward value whose shape it has, and the value itself. */
+export interface Side {
+  readonly shape: string;
+  readonly value: string;
+}
+
 /** Resolves the windows of a Conv or pool from `input` [N, C, …] to `output` [N, M, …]. */
 export function windowAxes(
   context: RuleContext,

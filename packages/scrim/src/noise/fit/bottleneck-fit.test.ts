@@ -142,7 +142,7 @@ describe('fitBottleneck', () => {
 
   it('takes the same steps where several make one run, interrupted or not', async () => {
     const { tail, cache } = await prepare(pictureModel(), [2, 12, 12], 30);
-    const settings = { ...QUICK, alpha: 0.5, pushSteps: 13, recoverSteps: 6 };
+    const settings = { ...QUICK, alpha: 0.5, pushSteps: 21, recoverSteps: 6 };
     const { description, threads } = engine;
     const load: Engine['load'] = (...from) => engine.load(...from);
     const run = (executionProvider: string, hooks: BottleneckHooks = {}) =>
@@ -154,13 +154,13 @@ describe('fitBottleneck', () => {
       onProgress: ({ step }) => progress.push(step),
       checkpointEvery: 5,
       onCheckpoint: ({ trainer, phase }) => {
-        due.push(trainer.step + (phase === 'push' ? 0 : 13));
+        due.push(trainer.step + (phase === 'push' ? 0 : 21));
       },
     });
     expect(several.parameters).toEqual(one.parameters);
     expect(several.tailWeights).toEqual(one.tailWeights);
-    expect(progress).toEqual(Array.from({ length: 19 }, (_, i) => i + 1));
-    expect(due).toEqual([5, 10, 18]);
+    expect(progress).toEqual(Array.from({ length: 27 }, (_, i) => i + 1));
+    expect(due).toEqual([5, 10, 15, 20, 26]);
     const abort = new AbortController();
     let kept: BottleneckCheckpoint | undefined;
     await expect(
@@ -173,7 +173,7 @@ describe('fitBottleneck', () => {
           kept = structuredClone(checkpoint);
         },
       }),
-    ).rejects.toMatchObject({ code: 'CANCELLED', message: expect.stringContaining('after 13 of 19') });
+    ).rejects.toMatchObject({ code: 'CANCELLED', message: expect.stringContaining('after 16 of 27') });
     const resumed = await run('cuda', { resume: kept as BottleneckCheckpoint });
     expect(resumed.tailWeights).toEqual(one.tailWeights);
   });

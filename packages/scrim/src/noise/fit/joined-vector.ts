@@ -3,15 +3,15 @@
  *
  * onnxruntime's CUDA kernels of Split and Concat send a number to the GPU for every index of the axis they work on, and
  * wait for it. So most of the vector is cut and joined as rows: first the weights that fill whole rows, then all others,
- * one after the other, and zeros up to a whole number of {@link ROW}s.
+ * one after the other, and zeros up to a whole number of {@link BLOCK}s.
  */
 import type { Graph } from '../../onnx/index.js';
 import { float32, int64 } from '../../tensor.js';
 
 /** The vector's length is a multiple of this, so that its norm is a sum of sums that any provider computes side by side. */
-export const ROW = 1024;
-/** Values in a row; the weights of most convolutions are a multiple of it. */
-const TILE = 256;
+export const BLOCK = 1024;
+/** Values in a row; the weights of most convolutions are a multiple of it, and a block is. */
+const ROW = 256;
 
 /** A weight's place in the vector. */
 export interface Slot {
@@ -31,7 +31,7 @@ export function layOut(weights: readonly { readonly name: string; readonly shape
   let end = 0;
   for (const whole of [true, false]) {
     sizes.forEach((size, i) => {
-      if ((size % TILE === 0) !== whole) return;
+      if ((size % ROW === 0) !== whole) return;
       offsets.set(i, end);
       end += size;
     });
@@ -43,78 +43,64 @@ export function layOut(weights: readonly { readonly name: string; readonly shape
       offset: offsets.get(i) as number,
       size: sizes[i] as number,
     })),
-    size: Math.ceil(end / ROW) * ROW,
+    size: Math.ceil(end / BLOCK) * BLOCK,
   };
 }
 
 /** Cuts and joins vectors of one layout in a graph. */
 export class JoinedVector {
   readonly #graph: Graph;
-  readonly #size: number;
+  readonly #slots: readonly Slot[];
   readonly #width: number;
   /** Indices of the slots that fill whole rows, and of the others, in the order they lie in. */
   readonly #rows: readonly number[];
   readonly #rest: readonly number[];
-  readonly #slots: readonly Slot[];
+  /** Values of all others together, and of the zeros behind them. */
+  readonly #restSize: number;
+  readonly #padding: number;
 
   /** `width` is how many parts one node cuts or joins at most. */
   constructor(graph: Graph, slots: readonly Slot[], size: number, width: number) {
     this.#graph = graph;
     this.#slots = slots;
-    this.#size = size;
     this.#width = width;
     const indices = slots.map((_, i) => i);
-    this.#rows = indices.filter((i) => (slots[i]?.size ?? 0) % TILE === 0);
-    this.#rest = indices.filter((i) => (slots[i]?.size ?? 0) % TILE !== 0);
+    this.#rows = indices.filter((i) => this.#sizeOf(i) % ROW === 0);
+    this.#rest = indices.filter((i) => this.#sizeOf(i) % ROW !== 0);
+    const total = (of: readonly number[]): number => of.reduce((sum, i) => sum + this.#sizeOf(i), 0);
+    this.#restSize = total(this.#rest);
+    this.#padding = size - total(this.#rows) - this.#restSize;
   }
 
-  /** The weights that `vector` [size] holds, flat or as rows, in the order of the slots. */
+  /** The weights that `vector` [size] holds, each flat or as rows, in the order of the slots. */
   cut(vector: string): string[] {
-    const rest = this.#restSize();
-    const lengths = this.#rows.map((i) => this.#sizeOf(i) / TILE);
-    const rows = this.#split(this.#reshape(vector, [-1, TILE]), rest > 0 ? [...lengths, rest / TILE] : lengths);
-    const result = new Array<string>(this.#slots.length);
-    this.#rows.forEach((i, k) => {
-      result[i] = rows[k] as string;
-    });
-    if (rest > 0) {
-      const flat = this.#reshape(rows.at(-1) as string, [-1]);
-      const padding = rest - this.#restValues();
+    const lengths = this.#rows.map((i) => this.#sizeOf(i) / ROW);
+    const behind = (this.#restSize + this.#padding) / ROW;
+    const rows = this.#split(this.#reshape(vector, [-1, ROW]), behind > 0 ? [...lengths, behind] : lengths);
+    const result = new Map(this.#rows.map((i, k) => [i, rows[k] as string]));
+    if (this.#rest.length > 0) {
       const sizes = this.#rest.map((i) => this.#sizeOf(i));
-      const parts = this.#split(flat, padding > 0 ? [...sizes, padding] : sizes);
-      this.#rest.forEach((i, k) => {
-        result[i] = parts[k] as string;
-      });
+      const flat = this.#reshape(rows.at(-1) as string, [-1]);
+      const parts = this.#split(flat, this.#padding > 0 ? [...sizes, this.#padding] : sizes);
+      for (const [k, i] of this.#rest.entries()) result.set(i, parts[k] as string);
     }
-    return result;
+    return this.#slots.map((_, i) => result.get(i) as string);
   }
 
   /** Values of the slots' sizes, in the order of the slots and of any shape, as one vector [size]. */
   join(parts: readonly string[]): string {
-    const rows = this.#rows.map((i) => this.#reshape(parts[i] as string, [-1, TILE]));
-    const rest = this.#restSize();
-    if (rest > 0) {
-      const flat = this.#rest.map((i) => this.#reshape(parts[i] as string, [-1]));
-      const padding = rest - this.#restValues();
-      if (padding > 0) {
-        flat.push(this.#graph.addInitializer('train_padding', float32([padding], new Float32Array(padding))));
-      }
-      rows.push(this.#reshape(this.#concat(flat), [-1, TILE]));
+    const rows = this.#rows.map((i) => this.#reshape(parts[i] as string, [-1, ROW]));
+    const rest = this.#rest.map((i) => this.#reshape(parts[i] as string, [-1]));
+    if (this.#padding > 0) {
+      const zeros = float32([this.#padding], new Float32Array(this.#padding));
+      rest.push(this.#graph.addInitializer('train_padding', zeros));
     }
+    if (rest.length > 0) rows.push(this.#reshape(this.#concat(rest), [-1, ROW]));
     return this.#reshape(this.#concat(rows), [-1]);
   }
 
   #sizeOf(slot: number): number {
     return (this.#slots[slot] as Slot).size;
-  }
-
-  #restValues(): number {
-    return this.#rest.reduce((sum, i) => sum + this.#sizeOf(i), 0);
-  }
-
-  /** With the zeros at the end. */
-  #restSize(): number {
-    return this.#size - this.#rows.reduce((sum, i) => sum + this.#sizeOf(i), 0);
   }
 
   #reshape(value: string, shape: readonly number[]): string {

@@ -13,7 +13,7 @@ import { type Engine, isGpu, type NamedTensors, type Session } from '../../engin
 import { assertArgument, ScrimError } from '../../errors.js';
 import type { Graph, ValueType } from '../../onnx/index.js';
 import { allocate, float32, int64, scalar, type Tensor, tensor } from '../../tensor.js';
-import { JoinedVector, layOut, ROW, type Slot } from './joined-vector.js';
+import { BLOCK, JoinedVector, layOut, type Slot } from './joined-vector.js';
 import { LOOP_COUNT, loopGraph } from './loop-graph.js';
 
 /** A weight that is trained. */
@@ -200,7 +200,7 @@ function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2
   }
   const raw = vector.join(cut.map((weight) => gradients.get(weight) as string));
 
-  const rows = graph.add('Reshape', [graph.add('Mul', [raw, raw]), numbers('train_rows', [size / ROW, ROW])]);
+  const rows = graph.add('Reshape', [graph.add('Mul', [raw, raw]), numbers('train_rows', [size / BLOCK, BLOCK])]);
   const squares = reduceSum(graph, reduceSum(graph, rows, 1), 0);
   const norm = graph.add('Sqrt', [squares], {}, { outputs: ['train_norm'] });
   const limit = constant('train_limit', clipNorm);
