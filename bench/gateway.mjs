@@ -21,7 +21,7 @@ const { model } = bundle.manifest;
 const servers = [];
 try {
   const repository = join(folder, 'repository');
-  await writeDirectory(repository, await exportRepository(bundle, ['fp16']));
+  await writeDirectory(repository, await exportRepository(bundle, { payloads: ['fp16'] }));
   const remote = await startServer(repository);
   servers.push(remote);
   const gateway = await startGateway(`http://${remote.http}`, '--transform', 'diagonal', '--size', String(SIDE));

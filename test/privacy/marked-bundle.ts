@@ -60,7 +60,7 @@ export async function makeMarkedBundle(crypto: NoiseCrypto): Promise<MarkedBundl
     return bytes;
   }, crypto);
   const model = bundle.manifest.remote.noisy;
-  const repository = await exportRepository(bundle, ['fp32']);
+  const repository = await exportRepository(bundle, { payloads: ['fp32'] });
   const remoteFiles: Record<string, Uint8Array> = {};
   for (const [path, bytes] of repository) {
     if (path.startsWith(`${model}/`)) remoteFiles[path.slice(model.length + 1)] = bytes;

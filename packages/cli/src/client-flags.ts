@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { Option } from 'commander';
 import { ScrimError } from 'scrim';
-import { PAYLOAD_FORMATS, type TritonClient } from 'scrim/client';
+import { type ExportOptions, PAYLOAD_FORMATS, type TritonClient } from 'scrim/client';
 import { createGrpcClient, createTritonClient } from 'scrim/node';
 import { positive } from './listener-flags.js';
 
@@ -44,6 +44,35 @@ export function transformFlag(preset: 'diagonal' | 'bottleneck'): Option {
 /** The flag for the form in which releases travel. */
 export function payloadFlag(): Option {
   return new Option('--payload <form>', 'how a release travels').choices([...PAYLOAD_FORMATS]).default('fp16');
+}
+
+/** What the flags for an export hold. */
+export type ExportFlags = Required<Pick<ExportOptions, 'payloads'>> & Pick<ExportOptions, 'candidates'>;
+
+/** The flags of commands that export the remote half of a bundle; their names are those of {@link ExportOptions}. */
+export function exportFlags(): Option[] {
+  return [
+    new Option('--payloads <list>', 'forms of the payload, separated by commas')
+      .default(PAYLOAD_FORMATS, PAYLOAD_FORMATS.join(','))
+      .argParser((text) =>
+        text.split(',').map((name) => {
+          const format = PAYLOAD_FORMATS.find((known) => known === name);
+          if (format) return format;
+          throw new ScrimError(
+            'INVALID_ARGUMENT',
+            `--payloads has '${name}', expected some of ${PAYLOAD_FORMATS.join(',')}`,
+          );
+        }),
+      ),
+    new Option(
+      '--candidates <n>',
+      "anchors that compact models of a detector answer with, or 'all'; default: as many as its decoder reads",
+    ).argParser((text) => {
+      const value = text === 'all' ? text : Number(text);
+      if (value === 'all' || (Number.isInteger(value) && value >= 1)) return value;
+      throw new ScrimError('INVALID_ARGUMENT', `--candidates is '${text}', expected an integer of at least 1 or 'all'`);
+    }),
+  ];
 }
 
 /** Makes the client. @throws ScrimError NOT_FOUND for a file that can't be read, INVALID_ARGUMENT for a wrong URL */

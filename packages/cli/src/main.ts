@@ -6,7 +6,7 @@
  */
 import { Command, CommanderError, Option } from 'commander';
 import { ScrimError } from 'scrim';
-import { clientFlags, payloadFlag, transformFlag } from './client-flags.js';
+import { clientFlags, exportFlags, payloadFlag, transformFlag } from './client-flags.js';
 import { type CommandContext, createContext } from './context.js';
 import { registerDataopsCommands } from './dataops/index.js';
 import { gatewayFlags } from './gateway-flags.js';
@@ -418,7 +418,7 @@ function buildProgram(context: CommandContext): Command {
   for (const flag of clientFlags()) infer.addOption(flag);
   infer.action(action(async () => (await import('./commands/infer.js')).infer));
 
-  program
+  const exported = program
     .command('repo')
     .description('Triton model repositories')
     .command('export')
@@ -428,10 +428,10 @@ function buildProgram(context: CommandContext): Command {
     .addOption(transformFlag('bottleneck'))
     .addOption(alpha().default(0.8))
     .requiredOption('--out <repo>', 'repository to write')
-    .option('--payloads <list>', 'forms of the payload, separated by commas', 'fp32,fp16,int16,uint8')
     .option('--force', 'replace the repository if it exists')
-    .addOption(json())
-    .action(action(async () => (await import('./commands/repo-export.js')).repoExport));
+    .addOption(json());
+  for (const flag of exportFlags()) exported.addOption(flag);
+  exported.action(action(async () => (await import('./commands/repo-export.js')).repoExport));
 
   const perf = program
     .command('perf')

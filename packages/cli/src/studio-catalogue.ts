@@ -134,7 +134,7 @@ async function readFiles(bundle: Bundle, directory: string): Promise<Map<string,
 /** The remote model that takes the page's payload, under `name`. */
 async function remoteFiles(bundle: Bundle, name: string): Promise<ModelFiles> {
   const files: Record<string, Uint8Array | string> = {};
-  for (const [path, bytes] of await exportRepository(bundle, [STUDIO_PAYLOAD])) {
+  for (const [path, bytes] of await exportRepository(bundle, { payloads: [STUDIO_PAYLOAD] })) {
     const inner = path.slice(path.indexOf('/') + 1);
     files[inner] =
       inner === 'config.pbtxt' ? new TextDecoder().decode(bytes).replace(/^name: ".*"/, `name: "${name}"`) : bytes;

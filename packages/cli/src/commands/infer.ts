@@ -5,7 +5,12 @@
 import { mkdir } from 'node:fs/promises';
 import { basename, extname, join } from 'node:path';
 import { expectType } from 'scrim';
-import { type ConfidentialSession, createConfidentialSession, type PayloadFormat } from 'scrim/client';
+import {
+  type ConfidentialSession,
+  createConfidentialSession,
+  type PayloadFormat,
+  type SessionAnswer,
+} from 'scrim/client';
 import { createNodeCrypto, createNodeEngine, readImage, writeFileAtomically, writeImage } from 'scrim/node';
 import { Graph } from 'scrim/onnx';
 import { drawBoxes } from 'scrim/vision';
@@ -26,6 +31,9 @@ interface InferOptions extends ClientFlags, BundleFlags {
   readonly json?: boolean;
 }
 
+/** What went over the wire for one input. */
+type Transferred = Pick<SessionAnswer, 'sentBytes' | 'receivedBytes' | 'candidates'>;
+
 /** Sends one release for each input. */
 export async function infer(context: CommandContext, options: InferOptions, inputs: string[]): Promise<void> {
   const bundle = await openServable(options);
@@ -45,7 +53,7 @@ export async function infer(context: CommandContext, options: InferOptions, inpu
   if (options.out !== undefined) await mkdir(options.out, { recursive: true });
   await session.check({ signal: context.signal });
   const shape = headInput(await bundle.read('trusted/head.onnx'));
-  const rows: { input: string; sentBytes: number; [key: string]: unknown }[] = [];
+  const rows: (Transferred & { input: string; [key: string]: unknown })[] = [];
   for (const input of inputs) {
     if (!isInputFile(input)) {
       const started = performance.now();
@@ -72,11 +80,11 @@ export async function infer(context: CommandContext, options: InferOptions, inpu
   }
   context.print(
     formatTable(
-      ['input', 'answer', 'sent', 'ms'],
-      rows.map(({ input, sentBytes, ms, ...rest }) => [
+      ['input', 'answer', 'sent', 'received', 'ms'],
+      rows.map(({ input, sentBytes, receivedBytes, ms, ...rest }) => [
         basename(input),
         Array.isArray(rest.faces) ? `${rest.faces.length} faces` : Object.keys(rest.outputs as object).join(', '),
-        `${sentBytes} (${formatBytes(sentBytes)})`,
+        ...[sentBytes, receivedBytes].map((bytes) => `${bytes} (${formatBytes(bytes)})`),
         String(ms),
       ]),
     ),
@@ -95,12 +103,13 @@ async function inferPhoto(
   file: string,
   { size, threshold, out }: InferOptions,
   signal: AbortSignal,
-): Promise<{ faces: unknown[]; sentBytes: number; picture?: string }> {
+): Promise<Transferred & { faces: unknown[]; picture?: string }> {
   const image = await readImage(file);
   const resize = { kind: 'stretch', width: size, height: size } as const;
-  const { detections, sentBytes } = await session.detect(image, { resize, minScore: threshold, signal });
+  const { detections, ...answer } = await session.detect(image, { resize, minScore: threshold, signal });
   const faces = detections.map(({ box, score }) => ({ box: box.map((side) => Number(side.toFixed(1))), score }));
-  if (out === undefined) return { faces, sentBytes };
+  const transferred = transferredOf(answer);
+  if (out === undefined) return { faces, ...transferred };
   const picture = join(out, `${basename(file, extname(file))}.png`);
   await writeImage(
     picture,
@@ -109,7 +118,7 @@ async function inferPhoto(
       detections.map(({ box }) => box),
     ),
   );
-  return { faces, sentBytes, picture };
+  return { faces, ...transferred, picture };
 }
 
 async function inferRow(
@@ -117,8 +126,8 @@ async function inferRow(
   { label, tensor }: InputRow,
   { out }: InferOptions,
   signal: AbortSignal,
-): Promise<{ outputs: Record<string, unknown>; sentBytes: number }> {
-  const { outputs, sentBytes } = await session.infer(tensor, { signal });
+): Promise<Transferred & { outputs: Record<string, unknown> }> {
+  const { outputs, ...answer } = await session.infer(tensor, { signal });
   const shown: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(outputs)) {
     const { shape, data } = value;
@@ -130,5 +139,9 @@ async function inferRow(
       shown[name] = { shape, file: target };
     }
   }
-  return { outputs: shown, sentBytes };
+  return { outputs: shown, ...transferredOf(answer) };
+}
+
+function transferredOf({ sentBytes, receivedBytes, candidates }: Transferred): Transferred {
+  return { sentBytes, receivedBytes, ...(candidates ? { candidates } : {}) };
 }

@@ -29,6 +29,7 @@ const TRITON_TYPES: Readonly<Partial<Record<DataType, string>>> = {
 export interface RemoteModel {
   readonly graph: Graph;
   readonly input: string;
+  /** The model's own; the graph may have others behind them. */
   readonly outputs: readonly { readonly remote: string; readonly model: string }[];
   /** True if the first dimension of every input and output is symbolic, so that Triton may batch. */
   readonly batches: boolean;
@@ -64,7 +65,7 @@ export function tritonConfig(name: string, model: RemoteModel, maxBatchSize: num
     );
     return `  {\n    name: "${value}"\n    data_type: ${tritonType(value, type)}\n    dims: [ ${dims.join(', ')} ]\n  }`;
   };
-  const outputs = model.outputs.map(({ remote }) => tensor(remote)).join(',\n');
+  const outputs = model.graph.outputNames.map(tensor).join(',\n');
   const batching = maxBatchSize > 1 ? 'dynamic_batching { }\n' : '';
   return (
     `name: "${name}"\nplatform: "onnxruntime_onnx"\nmax_batch_size: ${maxBatchSize}\n` +

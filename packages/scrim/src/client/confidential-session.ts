@@ -6,6 +6,7 @@
  * The remote side learns the release, the name of the model and the sizes; no pixel, clean activation or key travels.
  */
 import type { Bundle } from '../bundle/bundle.js';
+import { type CandidateNames, type CandidateSummary, findCandidates, placeCandidates } from '../bundle/candidates.js';
 import { createPayloadPlan, encodePayload, PAYLOAD_DTYPES, type PayloadFormat } from '../bundle/payload-format.js';
 import { remoteName } from '../bundle/remote-variants.js';
 import type { Engine } from '../engine/engine.js';
@@ -64,8 +65,13 @@ export interface SessionCallOptions extends CallOptions {
 
 /** What came back for one release. */
 export interface SessionAnswer {
-  /** Outputs by the names they have in the model. */
+  /** Outputs by the names they have in the model, with the shapes they have there: [1, P, …] for P anchors of a detector. */
   readonly outputs: Record<string, Tensor>;
+  /**
+   * Where the remote model sends the rows of the strongest anchors alone: how many of how many. The other anchors read
+   * offsets 0, background 1, objects 0.
+   */
+  readonly candidates?: CandidateSummary;
   /** Bytes of the request's body as sent. */
   readonly sentBytes: number;
   readonly receivedBytes: number;
@@ -131,6 +137,7 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
   };
 
   let isBinary = options.binary ?? true;
+  let declared: CandidateNames | undefined;
   const compare = async (callOptions: CallOptions): Promise<void> => {
     const asks = options.binary === undefined && client.protocol === 'http';
     const [metadata, server] = await Promise.all([
@@ -143,6 +150,7 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
       asks ? client.serverMetadata(callOptions).catch(() => undefined) : undefined,
     ]);
     expectAgreement(metadata, bundle, payload, plan.sentChannels.length);
+    declared = findCandidates(manifest, metadata.outputs);
     if (server) isBinary = server.extensions.includes(BINARY_EXTENSION);
     if (isBinary || client.protocol !== 'http' || payload !== 'fp16') return;
     throw new ScrimError(
@@ -177,7 +185,6 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
         ...(version === undefined ? {} : { modelVersion: version }),
         inputs: [{ name: manifest.remote.input, tensor, binary: isBinary }],
         binaryOutputs: isBinary,
-        outputs: manifest.remote.outputs.map(({ remote }) => ({ name: remote })),
       },
       {
         ...callOptions,
@@ -186,15 +193,22 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
         },
       },
     );
+    // All outputs are asked for, so that an answer shows by itself whether it is one of candidates: a server may have been
+    // given another export of the model since its metadata was read.
+    const found = response.outputs.map(({ name, tensor: { dtype } }) => ({ name, datatype: DATATYPE_OF[dtype] }));
+    const candidates = declared ?? findCandidates(manifest, found);
+    const received = Object.fromEntries(response.outputs.map(({ name, tensor: output }) => [name, output]));
+    const placed = candidates && placeCandidates(received, candidates);
     const outputs: Record<string, Tensor> = {};
     for (const { remote, model: name } of manifest.remote.outputs) {
-      const found = response.outputs.find((output) => output.name === remote)?.tensor;
-      if (found === undefined || found.dtype === 'bytes') {
+      const output = placed?.outputs[remote] ?? received[remote];
+      if (output === undefined || output.dtype === 'bytes') {
         throw new ScrimError('INVALID_DATA', `the answer of model '${model}' has no tensor '${remote}'`);
       }
-      outputs[name] = found;
+      outputs[name] = output;
     }
-    return { outputs, ...size, keyId: release.keyId };
+    const summary = placed ? { candidates: placed.candidates } : {};
+    return { outputs, ...summary, ...size, keyId: release.keyId };
   };
 
   const infer: ConfidentialSession['infer'] = async (input, { canonicalInput, subject, ...callOptions } = {}) => {

@@ -1,4 +1,12 @@
 /** `scrim/client`: talk to a v2 server, and let it run the tail on a release. */
+export { candidatesOf } from '../bundle/candidate-selection.js';
+export {
+  type CandidateNames,
+  type CandidateSummary,
+  candidateNames,
+  findCandidates,
+  placeCandidates,
+} from '../bundle/candidates.js';
 export {
   createPayloadPlan,
   encodePayload,
@@ -8,7 +16,7 @@ export {
   type PayloadPlan,
   payloadBytes,
 } from '../bundle/payload-format.js';
-export { exportRepository } from '../bundle/remote-repository.js';
+export { type ExportOptions, exportRepository } from '../bundle/remote-repository.js';
 export { remoteName, remoteVariant } from '../bundle/remote-variants.js';
 export type {
   InferRequest,

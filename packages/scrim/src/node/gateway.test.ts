@@ -91,7 +91,7 @@ function pictureOf(value: number): Tensor<'float32'> {
 beforeAll(async () => {
   engine = await createNodeEngine({ threads: 1 });
   bundle = await makeBundle();
-  const files = await exportRepository(bundle, ['fp16']);
+  const files = await exportRepository(bundle, { payloads: ['fp16'] });
   remote = createInferenceServer({
     repository: new MemoryRepository({
       face_detection_noisy_fp16: Object.fromEntries(

@@ -9,6 +9,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import type { Bundle } from '../bundle/bundle.js';
 import { HEAD_PATH } from '../bundle/bundle.js';
+import { findCandidates } from '../bundle/candidates.js';
 import type { ConfidentialSession } from '../client/confidential-session.js';
 import type { TritonClient } from '../client/triton-client.js';
 import type { Engine, NamedTensors, RunOptions, Session, ValueInfo } from '../engine/engine.js';
@@ -246,12 +247,16 @@ interface ModelTypes {
   readonly outputs: readonly ValueInfo[];
 }
 
-/** Input as the head declares it, outputs as the remote model does, under the clean names. */
+/**
+ * Input as the head declares it, outputs as the remote model does, under the clean names; where that sends candidates, the
+ * number of anchors is left open, as a session gives the rows of all.
+ */
 async function typesOf(bundle: Bundle, session: ConfidentialSession, upstream: TritonClient): Promise<ModelTypes> {
   const { manifest } = bundle;
   const type = Graph.decode(await bundle.read(HEAD_PATH)).declaredType(manifest.model.input);
   const [, ...dims] = type?.shape ?? [];
   const metadata = await upstream.modelMetadata(session.model);
+  const candidates = findCandidates(manifest, metadata.outputs);
   return {
     inputs: [{ name: manifest.model.input, dtype: 'float32', shape: ['N', ...dims] }],
     outputs: manifest.remote.outputs.map(({ remote, model }) => {
@@ -260,7 +265,8 @@ async function typesOf(bundle: Bundle, session: ConfidentialSession, upstream: T
       if (!found || dtype === undefined || dtype === 'bytes') {
         throw new ScrimError('INVALID_BUNDLE', `remote model '${session.model}' has no tensor '${remote}'`);
       }
-      const shape = found.shape.slice(1).map((dimension) => (dimension < 0 ? '' : dimension));
+      const isPart = remote === candidates?.boxes || remote === candidates?.scores;
+      const shape = found.shape.slice(1).map((dimension, i) => (dimension < 0 || (isPart && i === 0) ? '' : dimension));
       return { name: model, dtype: dtype as DataType, shape: ['N', ...shape] };
     }),
   };

@@ -373,6 +373,8 @@ export class Graph {
       annotation.tensorName = swap(annotation.tensorName);
       for (const entry of annotation.quantParameterTensorNames) entry.value = swap(entry.value);
     }
+    // The old name is free again, unless something inside a subgraph has it.
+    this.#values.delete(from);
     this.#reindex();
   }
 
