@@ -1,12 +1,22 @@
 // What does a request take on top of a local call of the same model? The remote half of the shipped bundle at alpha 0.8 in
-// the default payload (fp16), concurrency 1, our own client over HTTP and gRPC on this machine, instances as threads and as
-// processes; rows of calls in turns, so that a busy machine slows all alike.
+// the default payload (fp16), as `scrim repo export` writes it or, with 'all', answering with the rows of all anchors;
+// concurrency 1, our own client over HTTP and gRPC on this machine, instances as threads and as processes; rows of calls
+// in turns, so that a busy machine slows all alike. What a session adds to that, putting candidates in their places, is
+// said apart.
 //
-//   node bench/serving-latency.mjs [diagonal|bottleneck]
+//   node bench/serving-latency.mjs [diagonal|bottleneck] [all]
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createPayloadPlan, createTritonClient, encodePayload, exportRepository, payloadBytes } from 'scrim/client';
+import {
+  candidateNames,
+  createPayloadPlan,
+  createTritonClient,
+  encodePayload,
+  exportRepository,
+  payloadBytes,
+  placeCandidates,
+} from 'scrim/client';
 import {
   createGrpcClient,
   createHttpAgent,
@@ -24,12 +34,15 @@ const ROW = 40;
 const KINDS = ['thread', 'process'];
 const SIDE = 1024;
 const folder = mkdtempSync(join(tmpdir(), 'scrim-bench-'));
-const transform = process.argv[2] ?? 'diagonal';
+const [transform = 'diagonal', all] = process.argv.slice(2);
 const bundle = await findBundle(await loadModelSource('faceboxes'), 0.8, transform);
 const servers = [];
 try {
   const repository = join(folder, 'repository');
-  await writeDirectory(repository, await exportRepository(bundle, ['fp16']));
+  await writeDirectory(
+    repository,
+    await exportRepository(bundle, { payloads: ['fp16'], ...(all ? { candidates: 'all' } : {}) }),
+  );
   for (const kind of KINDS) servers.push(await startServer(repository, '--instances', kind));
   const session = await openConfidentialSession({ bundle, url: `http://${servers[0].http}`, payload: 'fp16' });
   const image = new Float32Array(3 * SIDE * SIDE).map((_, i) => ((i * 2654435761) >>> 8) / 2 ** 23 - 1);
@@ -40,12 +53,18 @@ try {
   const local = await engine.load(readFileSync(join(repository, session.model, '1', 'model.onnx')));
   const request = { modelName: session.model, inputs: [{ name: bundle.manifest.remote.input, tensor }] };
   const clients = [];
+  const answer = await local.run({ [bundle.manifest.remote.input]: tensor });
   const result = {
     calls: CALLS,
     transform,
     payload: 'fp16',
     tensorBytes: payloadBytes(plan, 'fp16', (SIDE / 32) ** 2),
+    answerBytes: Object.values(answer).reduce((sum, { data }) => sum + data.byteLength, 0),
   };
+  if (!all) {
+    const names = candidateNames(bundle.manifest);
+    result.placingMs = rounded(quantile(await latencies(async () => placeCandidates(answer, names), CALLS)), 3);
+  }
   for (const [i, { http, grpc }] of servers.entries()) {
     const byHttp = createTritonClient({ url: `http://${http}`, transport: createHttpAgent() });
     const byGrpc = createGrpcClient({ url: grpc });

@@ -156,11 +156,17 @@ function mlserver(tools) {
     const channels = parameters.shape[0];
     const sent = channels - manifest.transform.suppressedChannels;
     const forms = { face_detection_noisy: ['FP32', channels], face_detection_noisy_int16: ['INT16', sent] };
+    // What config.pbtxt says for Triton: the compact model sends candidates.
+    const candidates = [
+      { name: 'OUTPUT__2', datatype: 'INT32', shape: [-1, -1] },
+      { name: 'OUTPUT__3', datatype: 'INT32', shape: [-1, 1] },
+    ];
     const tensors = (name) => ({
       inputs: [{ name: 'INPUT__0', datatype: forms[name][0], shape: [-1, forms[name][1], -1, -1] }],
       outputs: [
         { name: 'OUTPUT__0', datatype: 'FP32', shape: [-1, -1, 4] },
         { name: 'OUTPUT__1', datatype: 'FP32', shape: [-1, -1, 2] },
+        ...(name === 'face_detection_noisy' ? [] : candidates),
       ],
     });
     return using(startMlserver(tools, repository, { models: Object.keys(forms), tensors }), async (server) => {

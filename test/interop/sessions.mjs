@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { createPayloadPlan, encodePayload } from 'scrim/client';
+import { candidateNames, createPayloadPlan, encodePayload, placeCandidates } from 'scrim/client';
 import { createNodeEngine, openConfidentialSession, readImage } from 'scrim/node';
 import { createDetectionDecoder, createPixelConverter, planResize } from 'scrim/vision';
 import { openServable } from '../../packages/cli/dist/remote-bundle.js';
@@ -53,25 +53,27 @@ export async function sessionsAgainst({ name, url, repository, payloads }) {
       const plan = createPayloadPlan(bundle.parameters);
       let worst = 0;
       let faces = 0;
-      let bytes = 0;
+      let bytes = [];
       for (const file of samplePhotos()) {
         const { input, decode } = await prepare(bundle, file);
         const release = await session.trusted.release(input);
         const here = await local.run({ [remote.input]: encodePayload(release, payload, plan, bundle.parameters) });
-        const expected = Object.fromEntries(remote.outputs.map((output) => [output.model, here[output.remote]]));
-        const { outputs, sentBytes } = await session.send(release);
+        const names = candidateNames(bundle.manifest);
+        const placed = names.rows in here ? placeCandidates(here, names).outputs : here;
+        const expected = Object.fromEntries(remote.outputs.map((output) => [output.model, placed[output.remote]]));
+        const { outputs, sentBytes, receivedBytes } = await session.send(release);
         for (const { model } of remote.outputs) worst = Math.max(worst, difference(outputs[model], expected[model]));
         const [there, ours] = [decode(outputs), decode(expected)];
         expectSameFaces(there, ours, `${name}, ${payload}, ${file}`);
         const { detections } = await session.detect(file, { resize: RESIZE, minScore: 0.25 });
         faces += there.length;
-        bytes = sentBytes;
+        bytes = [sentBytes, receivedBytes];
         if (there.length === 0 || detections.length === 0) throw new Error(`no face in ${file} over ${name}`);
       }
       if (!(worst < TOLERANCE)) throw new Error(`${name}, ${payload}: outputs differ by ${worst}`);
       process.stdout.write(
         `  ok ${name} ${url.split(':')[0]} ${payload}: ${faces} faces, the same as here on the same release ` +
-          `(outputs within ${worst.toExponential(1)}), ${bytes} bytes sent for a photo\n`,
+          `(outputs within ${worst.toExponential(1)}), ${bytes.join(' bytes sent and ')} received for a photo\n`,
       );
       await local.close();
       await session.close();

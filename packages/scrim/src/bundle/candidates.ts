@@ -92,8 +92,10 @@ export function placeCandidates(
     anchors >= sent && anchors <= MAX_ANCHORS && counts.every((count) => count === anchors),
     `'${names.anchors}' says ${anchors} anchors, expected ${sent} to ${MAX_ANCHORS}, the same for all samples`,
   );
-  const wrong = rows.data.find((row) => row < 0 || row >= anchors);
-  expect(wrong === undefined, `'${names.rows}' names anchor ${wrong} of ${anchors}`);
+  expect(
+    rows.data.every((row) => row >= 0 && row < anchors),
+    `'${names.rows}' names an anchor that is none of the ${anchors}`,
+  );
 
   const shapes = [boxes, scores].map(({ shape }) => [samples, anchors, shape[2] as number] as const);
   const [placedBoxes, placedScores] = shapes.map((shape) => float32(shape, new Float32Array(sizeOf(shape)))) as [

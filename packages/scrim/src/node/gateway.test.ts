@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { testManifest } from '../../../../test/manifest.js';
+import { modelsOf, smallDetector } from '../../../../test/small-detector.js';
 import { type Bundle, encodeBundle, loadBundle } from '../bundle/bundle.js';
 import { exportRepository } from '../bundle/remote-repository.js';
 import { type ConfidentialSession, createConfidentialSession } from '../client/confidential-session.js';
@@ -10,6 +11,7 @@ import { createTritonClient } from '../client/http-client.js';
 import { releaseNats } from '../client/release-ledger.js';
 import type { TritonClient } from '../client/triton-client.js';
 import type { Engine } from '../engine/engine.js';
+import { createFitRandom } from '../noise/fit/fit-random.js';
 import { Graph } from '../onnx/index.js';
 import { bytesTensor } from '../protocol/index.js';
 import { createInferenceServer, type InferenceServer, MemoryRepository } from '../server/index.js';
@@ -137,6 +139,33 @@ describe('the gateway', () => {
     expect(inputs).toEqual([{ name: 'image', datatype: 'FP32', shape: [-1, 3, -1, -1] }]);
     expect(outputs.map(({ name, shape }) => `${name} ${shape}`)).toEqual(['loc -1,3,1,1', 'conf -1,3,1,1']);
   });
+
+  it.each([undefined, 32])(
+    'has rows for all anchors where the remote model sends candidates, side %s',
+    async (side) => {
+      const detector = await smallDetector(crypto, createFitRandom('gateway'), side);
+      const server = createInferenceServer({
+        repository: new MemoryRepository(modelsOf(await exportRepository(detector, { candidates: 40 }))),
+        engineFactory: () => createNodeEngine({ threads: 1 }),
+      });
+      await server.start();
+      const behind = createTritonClient({ url: 'http://triton.test', fetch: (request) => server.handle(request) });
+      const own = await createConfidentialSession({ bundle: detector, client: behind, engine, crypto });
+      const front = await createGateway({ bundle: detector, session: own, upstream: behind });
+      const asking = createTritonClient({ url: 'http://gateway.test', fetch: (request) => front.handle(request) });
+      const { outputs: types } = await asking.modelMetadata('small');
+      expect(types.map(({ name, shape }) => `${name} ${shape}`)).toEqual(['loc -1,-1,4', 'conf -1,-1,2']);
+      const image = float32([2, 3, 32, 32], new Float32Array(2 * 3 * 32 * 32).fill(0.5));
+      const { outputs } = await asking.infer({ modelName: 'small', inputs: [{ name: 'image', tensor: image }] });
+      expect(outputs.map(({ name, tensor }) => `${name} ${tensor.shape}`)).toEqual(['loc 2,256,4', 'conf 2,256,2']);
+      const scores = outputs[1]?.tensor.data as Float32Array;
+      const background = Array.from({ length: 512 }, (_, i) => scores[2 * i] === 1 && scores[2 * i + 1] === 0);
+      expect(background.filter(Boolean)).toHaveLength(2 * (256 - 40));
+      await front.close();
+      await own.close();
+      await server.close();
+    },
+  );
 
   it('answers batches of tensors under the clean names, sample by sample', async () => {
     const [a, b] = [pictureOf(0.25), pictureOf(-0.5)];

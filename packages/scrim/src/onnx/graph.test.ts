@@ -145,6 +145,10 @@ describe('Graph', () => {
     rich.renameValue('sparse', 'thin');
     rich.renameValue('two', 'factor');
     expect(await run(rich)).toEqual(expected);
+    // The old name is free for another value.
+    graph.renameValue('OUTPUT__0', 'whole');
+    graph.add('Neg', ['whole'], {}, { outputs: ['OUTPUT__0'] });
+    expect(graph.outputNames).toEqual(['whole', 'z']);
   });
 
   it('replaces uses, apart from those that keep the old value', async () => {
