@@ -73,3 +73,12 @@ export function pairedShare(groups) {
     byGroup: logs.map((group) => Math.expm1(trimmedMean(group))),
   };
 }
+
+/** A tensor as an activation might be: float32 from 0 up to 1 or float16 from 1/8 up to 1, the same every time. */
+export function activation(dtype, shape) {
+  const length = shape.reduce((product, size) => product * size, 1);
+  const value = (i) => ((i * 2654435761) >>> 8) / 2 ** 24;
+  if (dtype === 'float32') return { dtype, shape, data: Float32Array.from({ length }, (_, i) => value(i)) };
+  // Bits of float16: 0x3000 is 1/8, 0x3c00 is 1.
+  return { dtype, shape, data: Uint16Array.from({ length }, (_, i) => 0x3000 + Math.floor(value(i) * 0xc00)) };
+}

@@ -1,25 +1,27 @@
 // The embedded server against real Triton (tritonserver of PyPI's nvidia-pytriton) and MLServer: the same ONNX file, the
-// same client of ours, on the same cores, in turns within one run. The FaceBoxes tail and a model of one addition, over
-// HTTP and gRPC: throughput at concurrency 8, p50 and p99 at concurrency 1.
+// same client of ours, on the same cores, in turns within one run. The FaceBoxes tail in the document's form ('faceboxes'), a
+// model of one addition ('tiny') and the remote model that is exported by default ('remote': bottleneck, fp16, candidates),
+// over HTTP and gRPC: throughput at concurrency 8, p50 and p99 at concurrency 1.
 //
 // Triton's wheel has no ONNX backend: there and in MLServer Python's onnxruntime runs the file. MLServer takes no binary
-// tensors over HTTP and gets JSON. SCRIM_INTEROP_VENV as for test/interop/run.mjs; ROUNDS, ROUND_SECONDS and
+// tensors over HTTP and gets JSON, which FP16 has no form in: there 'remote' is not measured. SCRIM_INTEROP_VENV as for test/interop/run.mjs; ROUNDS, ROUND_SECONDS and
 // WARM_UP_SECONDS may be set.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createTritonClient } from 'scrim/client';
 import { createGrpcClient, createHttpAgent } from 'scrim/node';
-import { writeModelRepository } from '../test/interop/model-repository.mjs';
+import { defaultRemote, writeModelRepository, writeRemote } from '../test/interop/model-repository.mjs';
 import { interopVenv, startMlserver, startServer, startTriton } from '../test/interop/peers.mjs';
-import { latencies, load, quantile, rounded } from './measure.mjs';
+import { activation, latencies, load, quantile, rounded } from './measure.mjs';
 
 const ROUNDS = Number(process.env.ROUNDS ?? 5);
 const SECONDS = Number(process.env.ROUND_SECONDS ?? 3);
 const WARM_UP_SECONDS = Number(process.env.WARM_UP_SECONDS ?? 4);
 const MODELS = {
-  faceboxes: { dims: [1, 128, 32, 32], calls: 60 },
-  tiny: { dims: [1, 4], calls: 400 },
+  faceboxes: { dtype: 'float32', dims: [1, 128, 32, 32], calls: 60 },
+  tiny: { dtype: 'float32', dims: [1, 4], calls: 400 },
+  remote: { dtype: 'float16', dims: [1, 8, 32, 32], calls: 60 },
 };
 const tensors = {
   faceboxes: {
@@ -33,11 +35,21 @@ const tensors = {
     inputs: [{ name: 'INPUT__0', datatype: 'FP32', shape: [-1, 4] }],
     outputs: [{ name: 'OUTPUT__0', datatype: 'FP32', shape: [-1, 4] }],
   },
+  remote: {
+    inputs: [{ name: 'INPUT__0', datatype: 'FP16', shape: [-1, 8, -1, -1] }],
+    outputs: [
+      { name: 'OUTPUT__0', datatype: 'FP32', shape: [-1, -1, 4] },
+      { name: 'OUTPUT__1', datatype: 'FP32', shape: [-1, -1, 2] },
+      { name: 'OUTPUT__2', datatype: 'INT32', shape: [-1, -1] },
+      { name: 'OUTPUT__3', datatype: 'INT32', shape: [-1, 1] },
+    ],
+  },
 };
 
 const tools = interopVenv();
 const repository = mkdtempSync(join(tmpdir(), 'scrim-bench-'));
 writeModelRepository(repository);
+writeRemote(repository, 'remote', await defaultRemote(), 0);
 // The others need one; without batching, so that all run request by request.
 writeFileSync(
   join(repository, 'tiny', 'config.pbtxt'),
@@ -53,7 +65,7 @@ try {
   servers.push(await startTriton(tools, repository, { models }));
   servers.push(await startMlserver(tools, repository, { models, tensors: (name) => tensors[name] }));
   for (const protocol of ['http', 'grpc']) {
-    const sides = servers.map(({ name, http, grpc }) => ({
+    const all = servers.map(({ name, http, grpc }) => ({
       name,
       binary: name !== 'MLServer',
       client:
@@ -61,10 +73,9 @@ try {
           ? createTritonClient({ url: `http://${http}`, transport: createHttpAgent() })
           : createGrpcClient({ url: grpc }),
     }));
-    for (const [modelName, { dims, calls }] of Object.entries(MODELS)) {
-      const size = dims.reduce((product, dim) => product * dim, 1);
-      const data = Float32Array.from({ length: size }, (_, i) => ((i * 2654435761) >>> 8) / 2 ** 24);
-      const tensor = { dtype: 'float32', shape: dims, data };
+    for (const [modelName, { dtype, dims, calls }] of Object.entries(MODELS)) {
+      const tensor = activation(dtype, dims);
+      const sides = all.filter(({ binary }) => binary || protocol === 'grpc' || dtype !== 'float16');
       const tasks = sides.map(({ client, binary }) => {
         const request = { modelName, inputs: [{ name: 'INPUT__0', tensor, binary }], binaryOutputs: binary };
         return () => client.infer(request);
@@ -101,7 +112,7 @@ try {
         process.stderr.write(`${JSON.stringify(row)}\n`);
       }
     }
-    for (const { client } of sides) await client.close();
+    for (const { client } of all) await client.close();
   }
 } finally {
   for (const server of servers) await server.stop();

@@ -1,12 +1,15 @@
-// Writes the model repository that the interop tests and the server's benchmark serve: the FaceBoxes tail under
-// Triton's names with and without batching, and small models for classification, text and exact integers.
+// Writes the model repository that the interop tests and the servers' benchmarks serve: the FaceBoxes tail under
+// Triton's names with and without batching, and small models for classification, text and exact integers. And makes the
+// remote model that is exported by default, for the benchmarks.
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { exportRepository } from 'scrim/client';
 import { Graph } from 'scrim/onnx';
 import { splitAt } from 'scrim/split';
 import { FACEBOXES_CUT, faceBoxesFromTfjs } from 'scrim/vision';
-import { remoteModel, tritonConfig } from '../../packages/scrim/dist/bundle/remote-model.js';
+import { openServable } from '../../packages/cli/dist/remote-bundle.js';
+import { describeRemoteModel, remoteModel, tritonConfig } from '../../packages/scrim/dist/bundle/remote-model.js';
 
 /** The FaceBoxes weights that the npm package @vladmandic/human brings. */
 function faceBoxes() {
@@ -29,6 +32,23 @@ function write(root, name, model, config, files = {}) {
 export function faceBoxesTail() {
   const { tail } = splitAt(faceBoxes(), [FACEBOXES_CUT].flat());
   return remoteModel(tail);
+}
+
+/**
+ * What `scrim repo export` makes of the shipped bottleneck bundle at alpha 0.8 for the default payload: FP16 [N, 8, H, W] in,
+ * the strongest 1,000 of FaceBoxes' anchors out.
+ */
+export async function defaultRemote() {
+  const bundle = await openServable({ model: 'faceboxes', alpha: 0.8, transform: 'bottleneck' });
+  const files = await exportRepository(bundle, { payloads: ['fp16'] });
+  const [, bytes] = [...files].find(([path]) => path.endsWith('.onnx'));
+  const { input, outputs } = bundle.manifest.remote;
+  return describeRemoteModel(Graph.decode(bytes), input, outputs);
+}
+
+/** Writes one model below `root`; `settings` are further lines of its configuration. */
+export function writeRemote(root, name, model, maxBatchSize, settings = '') {
+  write(root, name, model.graph.encode(), tritonConfig(name, model, maxBatchSize) + settings);
 }
 
 /** y = x + 1 on rows of `width` elements of `dtype`. */
@@ -54,9 +74,8 @@ function echoText() {
 /** Writes all models below `root`. */
 export function writeModelRepository(root) {
   const tail = faceBoxesTail();
-  const model = tail.graph.encode();
-  write(root, 'faceboxes', model, tritonConfig('faceboxes', tail, 0));
-  if (tail.batches) write(root, 'faceboxes_batched', model, tritonConfig('faceboxes_batched', tail, 8));
+  writeRemote(root, 'faceboxes', tail, 0);
+  if (tail.batches) writeRemote(root, 'faceboxes_batched', tail, 8);
   write(root, 'tiny', addOne('float32', 4), undefined);
   write(root, 'integers', addOne('int64', 2), undefined);
   write(
