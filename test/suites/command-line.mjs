@@ -138,6 +138,24 @@ const cases = [
     exit: 2,
     stderr: /--payloads has 'fp8'/,
   },
+  ...['some', '0', '1.5', ''].map((value) => ({
+    name: `'${value}' candidates`,
+    args: ['repo', 'export', '--out', file('r'), '--candidates', value],
+    exit: 2,
+    stderr: new RegExp(`--candidates is '${value}', expected an integer of at least 1 or 'all'`),
+  })),
+  {
+    name: 'a repository that sends candidates',
+    args: ['repo', 'export', '--out', file('r'), '--payloads', 'fp32,uint8', '--json'],
+    exit: 0,
+    json: (j) => j.models.map(({ candidates }) => candidates).join() === 'all,1000',
+  },
+  {
+    name: 'a repository that sends every row',
+    args: ['repo', 'export', '--out', file('r'), '--payloads', 'uint8', '--candidates', 'all', '--force', '--json'],
+    exit: 0,
+    json: (j) => j.models.length === 1 && j.models[0].candidates === 'all',
+  },
   {
     name: 'obfuscation',
     args: ['bench', 'obfuscation', '--json'],

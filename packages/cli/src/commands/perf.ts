@@ -4,7 +4,7 @@
  * statistics over the window, divided by its requests.
  */
 import { type DataType, ScrimError, sizeOf, type Tensor, tensor } from 'scrim';
-import type { ModelStatistics, TritonClient } from 'scrim/client';
+import type { ModelStatistics, TransferSize, TritonClient } from 'scrim/client';
 import { writeFileAtomically } from 'scrim/node';
 import { type ClientFlags, createClient } from '../client-flags.js';
 import type { CommandContext } from '../context.js';
@@ -21,7 +21,8 @@ interface PerfOptions extends ClientFlags {
   readonly json?: boolean;
 }
 
-interface Window {
+/** Bytes are those of one request and its answer. */
+interface Window extends TransferSize {
   readonly concurrency: number;
   readonly throughput: number;
   readonly failures: number;
@@ -29,7 +30,6 @@ interface Window {
   readonly average: number;
   readonly percentiles: readonly number[];
   readonly server: readonly number[];
-  readonly sentBytes: number;
 }
 
 const PERCENTILES = [50, 90, 95, 99] as const;
@@ -107,7 +107,7 @@ async function measure(
   // A server without statistics (they are an extension) leaves those columns at 0.
   const before = await client.modelStatistics(modelName).catch(() => undefined);
   const started = performance.now();
-  const { latencies, failures, sentBytes } = await drive(client, modelName, inputs, concurrency, measurementMs, signal);
+  const { latencies, failures, transfer } = await drive(client, modelName, inputs, concurrency, measurementMs, signal);
   const seconds = (performance.now() - started) / 1000;
   const after = await client.modelStatistics(modelName).catch(() => undefined);
   const sorted = latencies.sort((a, b) => a - b);
@@ -119,7 +119,7 @@ async function measure(
     average: sorted.reduce((sum, value) => sum + value, 0) / Math.max(1, sorted.length),
     percentiles: PERCENTILES.map(at),
     server: STEPS.map((step) => serverTime(before, after, step)),
-    sentBytes,
+    ...transfer,
   };
 }
 
@@ -144,13 +144,13 @@ async function drive(
   concurrency: number,
   forMs: number,
   signal: AbortSignal,
-): Promise<{ latencies: number[]; failures: number; sentBytes: number }> {
+): Promise<{ latencies: number[]; failures: number; transfer: TransferSize }> {
   const latencies: number[] = [];
   const end = performance.now() + forMs;
   let failures = 0;
-  let sentBytes = 0;
-  const onTransfer = (size: { readonly sentBytes: number }): void => {
-    sentBytes = size.sentBytes;
+  let transfer = { sentBytes: 0, receivedBytes: 0 };
+  const onTransfer = (size: TransferSize): void => {
+    transfer = size;
   };
   const caller = async (): Promise<void> => {
     while (performance.now() < end && !signal.aborted) {
@@ -166,7 +166,7 @@ async function drive(
     }
   };
   await Promise.all(Array.from({ length: concurrency }, caller));
-  return { latencies, failures, sentBytes };
+  return { latencies, failures, transfer };
 }
 
 /** Inputs of zeros in the shapes of the metadata, or those given as name:d,d,d. */
