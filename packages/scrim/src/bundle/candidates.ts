@@ -6,11 +6,11 @@
  * Here the rows are put back in their places. candidate-selection.ts writes the graph.
  */
 import { ScrimError } from '../errors.js';
-import { float32, sizeOf, type Tensor } from '../tensor.js';
+import { float32, type Tensor } from '../tensor.js';
 import type { Manifest } from './manifest.js';
 
-/** Most anchors that an answer may speak of: as many as the decoder of boxes tells apart. */
-const MAX_ANCHORS = 2 ** 22;
+/** Most numbers that the outputs of all anchors may have: a few bytes of an answer must not ask for any amount of memory. */
+const MAX_VALUES = 2 ** 26;
 
 /** What is known of a remote model: its outputs and what they are to the task. */
 export type CandidateTask = Pick<Manifest, 'task' | 'remote'>;
@@ -88,37 +88,46 @@ export function placeCandidates(
   };
   expect(samples > 0 && sent > 0, `'${names.rows}' is [${rows.shape.join(', ')}], expected candidates`);
   expect(classes >= 2, `'${names.scores}' has ${classes} columns, expected background and objects`);
+  const most = Math.floor(MAX_VALUES / (samples * (classes + sides)));
   expect(
-    anchors >= sent && anchors <= MAX_ANCHORS && counts.every((count) => count === anchors),
-    `'${names.anchors}' says ${anchors} anchors, expected ${sent} to ${MAX_ANCHORS}, the same for all samples`,
+    anchors >= sent && anchors <= most && counts.every((count) => count === anchors),
+    `'${names.anchors}' says ${anchors} anchors, expected ${sent} to ${most}, the same for all samples`,
   );
   expect(
     rows.data.every((row) => row >= 0 && row < anchors),
     `'${names.rows}' names an anchor that is none of the ${anchors}`,
   );
-
-  const shapes = [boxes, scores].map(({ shape }) => [samples, anchors, shape[2] as number] as const);
-  const [placedBoxes, placedScores] = shapes.map((shape) => float32(shape, new Float32Array(sizeOf(shape)))) as [
-    Tensor<'float32'>,
-    Tensor<'float32'>,
-  ];
-  for (let at = 0; at < placedScores.data.length; at += classes) placedScores.data[at] = 1;
-  let weakest = 1;
-  for (let k = 0; k < rows.data.length; k++) {
-    const row = Math.floor(k / sent) * anchors + (rows.data[k] as number);
-    for (let i = 0; i < sides; i++) placedBoxes.data[row * sides + i] = boxes.data[k * sides + i] as number;
-    let best = 0;
-    for (let i = 0; i < classes; i++) {
-      const score = scores.data[k * classes + i] as number;
-      placedScores.data[row * classes + i] = score;
-      if (i > 0 && score > best) best = score;
-    }
-    if (best < weakest) weakest = best;
-  }
   return {
-    outputs: { [names.boxes]: placedBoxes, [names.scores]: placedScores },
-    candidates: { sent, anchors, weakest },
+    outputs: {
+      [names.boxes]: place(boxes, rows, anchors, 0),
+      [names.scores]: place(scores, rows, anchors, 1),
+    },
+    candidates: { sent, anchors, weakest: weakestOf(scores) },
   };
+}
+
+/** A table [N, K, W] as [N, P, W]; a row that is not there holds `first` and zeros. */
+function place(table: Tensor<'float32'>, rows: Tensor<'int32'>, anchors: number, first: number): Tensor<'float32'> {
+  const [samples = 0, sent = 0, width = 0] = table.shape;
+  const placed = new Float32Array(samples * anchors * width);
+  if (first !== 0) for (let at = 0; at < placed.length; at += width) placed[at] = first;
+  for (let k = 0; k < samples * sent; k++) {
+    const at = (Math.floor(k / sent) * anchors + (rows.data[k] as number)) * width;
+    for (let i = 0; i < width; i++) placed[at + i] = table.data[k * width + i] as number;
+  }
+  return float32([samples, anchors, width], placed);
+}
+
+/** Least of the rows' highest object scores. */
+function weakestOf({ shape, data }: Tensor<'float32'>): number {
+  const classes = shape[2] as number;
+  let weakest = 1;
+  for (let at = 0; at < data.length; at += classes) {
+    let best = 0;
+    for (let i = 1; i < classes; i++) best = Math.max(best, data[at + i] as number);
+    weakest = Math.min(weakest, best);
+  }
+  return weakest;
 }
 
 /** An output of that type and rank whose first dimensions are `first`. */
