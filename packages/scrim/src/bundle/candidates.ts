@@ -1,7 +1,7 @@
 /**
  * What a remote detector answers that sends candidates: not the rows of all anchors, of which a decoder reads a few, but
- * those of the strongest K. Beside the model's own outputs, [N, K, …] then, stand which anchor each row is (INT32 [N, K],
- * in no order) and how many anchors there are (INT32 [N, 1]), since no bundle says how a cut's size makes anchors.
+ * those of the strongest K. Beside the model's own outputs, [N, K, …] then, stand which anchor each row is (INT32 [N, K])
+ * and how many anchors there are (INT32 [N, 1]): no bundle says how many follow from the size of a release.
  *
  * Here the rows are put back in their places. candidate-selection.ts writes the graph.
  */
