@@ -3,6 +3,7 @@ export { candidatesOf } from '../bundle/candidate-selection.js';
 export {
   type CandidateNames,
   type CandidateSummary,
+  type CandidateTask,
   candidateNames,
   findCandidates,
   placeCandidates,
