@@ -1,11 +1,12 @@
 // What do the compact payloads cost in accuracy, and what do candidates? Each photo is released once for each draw, and the
 // same release goes through the remote model in every form, the compact ones with the rows of all anchors and with those
-// of the candidates that `scrim repo export` chooses; average precision on FDDB, pooled, IoU 0.5, 1024×1024, shipped bundle
-// at alpha 0.8. And how many anchors of a photo reach the detector's score floor and the 0.25 that a session asks for, of
+// of the candidates that `scrim repo export` chooses; average precision on FDDB, pooled, IoU 0.5, 1024×1024, a
+// shipped bundle. And how many anchors of a photo reach the detector's score floor and the 0.25 that a session asks for, of
 // the model without noise and of these releases.
 //
-//   node bench/payload-accuracy.mjs FDDB [draws] [diagonal|bottleneck] [candidates]
-
+//   node bench/payload-accuracy.mjs FDDB [draws] [--transform diagonal|bottleneck] [--model faceboxes|FILE.pth] [--alpha 0.8]
+//     [--candidates N]
+import { parseArgs } from 'node:util';
 import { createTrustedHalf } from 'scrim';
 import {
   candidateNames,
@@ -24,19 +25,31 @@ import { loadModelSource } from '../packages/cli/dist/model-source.js';
 import { openServable } from '../packages/cli/dist/remote-bundle.js';
 import { quantile, rounded } from './measure.mjs';
 
-const [folder, draws = '3', transform = 'diagonal', wanted] = process.argv.slice(2);
+const { positionals, values: flags } = parseArgs({
+  allowPositionals: true,
+  options: {
+    transform: { type: 'string', default: 'diagonal' },
+    model: { type: 'string', default: 'faceboxes' },
+    alpha: { type: 'string', default: '0.8' },
+    candidates: { type: 'string' },
+  },
+});
+const [folder, draws = '3'] = positionals;
 if (folder === undefined) {
-  process.stderr.write('usage: node bench/payload-accuracy.mjs FDDB [draws] [diagonal|bottleneck] [candidates]\n');
+  process.stderr.write(
+    'usage: node bench/payload-accuracy.mjs FDDB [draws] [--transform …] [--model …] [--alpha …] [--candidates …]\n',
+  );
   process.exit(2);
 }
 const fddb = await openFddb(folder, { allowMissingFolds: true });
 const photos = fddb.photos.filter(({ present }) => present);
-const bundle = await openServable({ model: 'faceboxes', alpha: 0.8, transform });
+const { transform } = flags;
+const bundle = await openServable({ model: flags.model, alpha: Number(flags.alpha), transform });
 const { remote, model, alpha } = bundle.manifest;
 const { detector } = model;
 const engine = await createNodeEngine();
 const trusted = await createTrustedHalf({ bundle, engine, crypto: createNodeCrypto() });
-const clean = await engine.load((await loadModelSource('faceboxes')).graph.encode());
+const clean = await engine.load((await loadModelSource(flags.model)).graph.encode());
 const plan = createPayloadPlan(bundle.parameters);
 const names = candidateNames(bundle.manifest);
 const reader = createInputReader(detector);
@@ -44,7 +57,7 @@ const decoder = createDetectionDecoder(detector);
 
 const sides = [];
 for (const answer of ['all', 'candidates']) {
-  const candidates = answer === 'all' ? 'all' : wanted && Number(wanted);
+  const candidates = answer === 'all' ? 'all' : flags.candidates && Number(flags.candidates);
   const files = await exportRepository(bundle, { candidates });
   for (const payload of PAYLOAD_FORMATS) {
     if (payload === 'fp32' && answer === 'candidates') continue;

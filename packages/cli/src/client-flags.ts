@@ -66,7 +66,7 @@ export function exportFlags(): Option[] {
       ),
     new Option(
       '--candidates <n>',
-      "anchors that compact models of a detector answer with, or 'all'; default: as many as its decoder reads",
+      "anchors that compact models of a detector answer with, or 'all'; default: 1000",
     ).argParser((text) => {
       const value = text === 'all' ? text : Number(text);
       if (value === 'all' || (Number.isInteger(value) && value >= 1)) return value;

@@ -10,7 +10,7 @@ import { PAYLOAD_FORMATS, type PayloadFormat } from './payload-format.js';
 import { describeRemoteModel, type RemoteModel, tritonConfig } from './remote-model.js';
 import { remoteName, remoteVariant } from './remote-variants.js';
 
-/** Candidates where the bundle does not say how many its decoder reads. */
+/** As many as the decoder of FaceBoxes' npm weights reads, and more than reach the score floor of the PyTorch ones. */
 const DEFAULT_CANDIDATES = 1000;
 const MAX_CANDIDATES = 2 ** 31 - 1;
 
@@ -20,8 +20,8 @@ export interface ExportOptions {
   readonly payloads?: readonly PayloadFormat[];
   /**
    * How many anchors of a detector the compact models (all but fp32) answer with, those with the highest object score: an
-   * integer ≥ 1, or 'all'. Default: as many as the bundle's decoder reads at most (its `maxCandidates`, 1,000 for FaceBoxes;
-   * 1,000 where the bundle has no decoder), so that no detection is lost; all where the model gives no rows of anchors.
+   * integer ≥ 1, or 'all'. Default: 1,000, fewer where the bundle's decoder reads fewer (its `maxCandidates`); all where the
+   * model gives no rows of anchors. With as many as the decoder reads no detection can be lost.
    */
   readonly candidates?: number | 'all';
 }
@@ -64,5 +64,5 @@ function withCandidates(
   const isWhole = candidates === 'all' || (candidates === undefined && whyNoCandidates(plain, manifest) !== undefined);
   if (isWhole) return plain;
   const read = manifest.model.detector?.maxCandidates ?? DEFAULT_CANDIDATES;
-  return selectCandidates(plain, manifest, candidates ?? Math.max(1, read));
+  return selectCandidates(plain, manifest, candidates ?? Math.max(1, Math.min(read, DEFAULT_CANDIDATES)));
 }
