@@ -137,3 +137,19 @@ function toInput(manifest: Manifest, tail: Graph): ManifestInput {
       : rest.cut;
   return { ...rest, cut, remoteNames: { noisy: remote.noisy, base: remote.base } };
 }
+
+/**
+ * The side that photos are resized to: the one asked for, else the one that the bundles name, 1024 without any.
+ * @throws ScrimError INVALID_ARGUMENT if several bundles name different ones, which can't be compared
+ */
+export function photoSide(asked: number | undefined, bundles: readonly Bundle[]): number {
+  const sides = new Set(bundles.map(({ manifest }) => manifest.model.detector?.side ?? DEFAULT_SIDE));
+  const [only = DEFAULT_SIDE, ...more] = sides;
+  if (asked !== undefined || more.length === 0) return asked ?? only;
+  throw new ScrimError(
+    'INVALID_ARGUMENT',
+    `the bundles are for photos of ${[...sides].join(' and ')} pixels: give --size`,
+  );
+}
+
+const DEFAULT_SIDE = 1024;

@@ -447,7 +447,7 @@ async function packBundle(
           source: model.source,
           sha256: model.sha256,
           input: model.input,
-          ...(model.detector ? { detector: toPlain<ManifestDetector>(model.detector) } : {}),
+          ...(model.detector ? { detector: toPlain<ManifestDetector>({ ...model.detector, side: plan.size }) } : {}),
         },
         cut: { tensors: [{ name: cut, dtype: cutType?.dtype ?? 'float32', shape: [...(cutType?.shape ?? [])] }] },
         task: toPlain<ManifestTask>(task),

@@ -77,8 +77,13 @@ function buildProgram(context: CommandContext): Command {
     new Option('--provider <name>', 'execution provider: cpu, webgpu or cuda').default('cpu');
   const alpha = (): Option =>
     new Option('--alpha <a>', 'weight of privacy against accuracy, from 0 up to 1').argParser(fraction('--alpha'));
-  const size = (): Option =>
-    new Option('--size <pixels>', 'side the photos are resized to').default(1024).argParser(positiveInteger('--size'));
+  const size = (fallback?: number): Option => {
+    const option = new Option(
+      '--size <pixels>',
+      `side the photos are resized to${fallback === undefined ? " (default: the bundle's, or 1024)" : ''}`,
+    ).argParser(positiveInteger('--size'));
+    return fallback === undefined ? option : option.default(fallback);
+  };
 
   const models = program.command('model').description('import a model, or see what can be done with it');
   models
@@ -116,7 +121,7 @@ function buildProgram(context: CommandContext): Command {
     .command('plan')
     .description('list every valid cut with its size and share of the work')
     .addOption(model())
-    .addOption(size())
+    .addOption(size(1024))
     .option('--input-shape <shape>', 'shape of the input, such as 1,3,1024,1024; default from --size')
     .addOption(
       new Option('--max-tensors <n>', 'largest number of tensors that may cross')
@@ -169,7 +174,7 @@ function buildProgram(context: CommandContext): Command {
     .option('--cache <dir>', 'keep what the model makes of the canvases there, for further fits on the same ones')
     .addOption(workers())
     .option('--force', 'replace the bundle if it exists')
-    .addOption(size())
+    .addOption(size(1024))
     .addOption(threads())
     .addOption(provider())
     .addOption(json())

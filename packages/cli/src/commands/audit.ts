@@ -29,7 +29,7 @@ import {
 } from '../audit-report.js';
 import { AUDIT_ATTACKS, type AuditAttack, type BundleAudit, runBundleAudit } from '../audit-run.js';
 import { type AuditPhoto, findPeople, findPhotos, readLabels, splitPhotos } from '../audit-samples.js';
-import { openComplete } from '../bundle-store.js';
+import { openComplete, photoSide } from '../bundle-store.js';
 import type { CommandContext } from '../context.js';
 import { packageFolder } from '../model-source.js';
 import { createParallelCollector } from '../sample-collector.js';
@@ -38,13 +38,21 @@ import { shipDecoder } from '../ship-decoder.js';
 const FACE_API = '@vladmandic/face-api';
 const FACE_API_VERSION = '1.7.15';
 
+/** As asked for: the size may be left to the bundles. */
+type AuditFlags = Omit<AuditOptions, 'size'> & { readonly size?: number };
+
 /** Runs the attacks on each bundle and writes the report. */
-export async function audit(context: CommandContext, options: AuditOptions, folders: readonly string[]): Promise<void> {
+export async function audit(context: CommandContext, flags: AuditFlags, folders: readonly string[]): Promise<void> {
   if (new Set(folders.map((folder) => resolve(folder))).size < folders.length) {
     throw new ScrimError('INVALID_ARGUMENT', `a bundle is named twice: ${folders.join(', ')}`);
   }
   const bundles: { folder: string; bundle: Bundle }[] = [];
-  for (const folder of folders) bundles.push({ folder, bundle: await openComplete(folder, options.model) });
+  for (const folder of folders) bundles.push({ folder, bundle: await openComplete(folder, flags.model) });
+  const side = photoSide(
+    flags.size,
+    bundles.map(({ bundle }) => bundle),
+  );
+  const options: AuditOptions = { ...flags, size: side };
   const plain = bundles.filter(({ bundle }) => !bundle.manifest.model.detector);
   if (plain.length === bundles.length) {
     if (options.shipDecoder) throw new ScrimError('INVALID_ARGUMENT', '--ship-decoder is for bundles that take photos');

@@ -5,6 +5,7 @@ import { type Certificate, type CertifiedFigure, certifyBundle, type InputRegion
 import { createInputReader, createNodeEngine, listPhotos } from 'scrim/node';
 import { createFitRandom } from 'scrim/noise';
 import { Graph } from 'scrim/onnx';
+import { photoSide } from '../bundle-store.js';
 import type { CommandContext } from '../context.js';
 import { type InputShape, listInputFiles, readInputs } from '../input-files.js';
 import { openServable } from '../remote-bundle.js';
@@ -22,7 +23,7 @@ interface CertifyFlags {
   readonly probeInputs: number;
   readonly probes: number;
   readonly seed: string;
-  readonly size: number;
+  readonly size?: number;
   readonly threads?: number;
   readonly json?: boolean;
 }
@@ -84,7 +85,8 @@ async function openData(bundle: Bundle, flags: CertifyFlags, context: CommandCon
   const count = Math.min(flags.inputs, files.length);
   if (count === 0) throw new ScrimError('NOT_FOUND', `there are no photos in '${flags.data}'`);
   const order = shuffle(files, integer);
-  const reader = createInputReader(detector, { kind: 'stretch', width: flags.size, height: flags.size });
+  const side = photoSide(flags.size, [bundle]);
+  const reader = createInputReader(detector, { kind: 'stretch', width: side, height: side });
   async function* inputs(): AsyncGenerator<Tensor> {
     let left = count;
     for (const file of order) {

@@ -7,7 +7,7 @@ import { type Bundle, loadBundle, ScrimError } from 'scrim';
 import { averagePrecision, matchDetections } from 'scrim/metrics';
 import { createNodeCrypto, createNodeEngine, listPhotos, writeFileAtomically, writeImage } from 'scrim/node';
 import { type Detection, sideBySide } from 'scrim/vision';
-import { lookForBundle, type TransformKind } from '../bundle-store.js';
+import { lookForBundle, photoSide, type TransformKind } from '../bundle-store.js';
 import { type SweepPoint, sweepChart } from '../chart.js';
 import type { CommandContext } from '../context.js';
 import { type DemoPhoto, renderDemoPage } from '../demo-page.js';
@@ -161,7 +161,7 @@ async function showPhotos(
   options: DemoOptions,
   threads: { threads?: number },
 ): Promise<{ photos: DemoPhoto[]; table: string[][]; json: unknown[]; noisyFaces: number; sentBytes: number }> {
-  const noisy = await createFacePipeline({ model, size: SIZE, bundle, ...threads });
+  const noisy = await createFacePipeline({ model, size: photoSide(undefined, [bundle]), bundle, ...threads });
   context.onClose(() => noisy.close());
   const reconstruction = await readReconstruction(bundle);
   const progress = context.progress('photos', photos.length);
@@ -216,7 +216,8 @@ async function agreement(
   const rows: AgreementRow[] = [];
   for (const bundle of bundles) {
     context.signal.throwIfAborted();
-    const pipeline = await createFacePipeline({ model, size: SIZE, bundle, ...threads });
+    const side = photoSide(undefined, [bundle]);
+    const pipeline = await createFacePipeline({ model, size: side, bundle, ...threads });
     const right: number[] = [];
     const wrong: number[] = [];
     let faces = 0;
@@ -237,7 +238,7 @@ async function agreement(
       transform: transform.kind,
       alpha,
       agreement: averagePrecision(right, wrong, faces),
-      nats: transform.natsPerPosition * (SIZE / POSITION_STRIDE) ** 2,
+      nats: transform.natsPerPosition * (side / POSITION_STRIDE) ** 2,
       ...(measured === undefined ? {} : { measured }),
     });
     progress.update(rows.length);

@@ -2,7 +2,7 @@
 import { basename, extname, join } from 'node:path';
 import { type NodeEngineOptions, writeImage } from 'scrim/node';
 import { type Detection, sideBySide } from 'scrim/vision';
-import { findBundle, openFor, type TransformKind } from '../bundle-store.js';
+import { findBundle, openFor, photoSide, type TransformKind } from '../bundle-store.js';
 import type { CommandContext } from '../context.js';
 import { drawFaces, readReconstruction } from '../face-pictures.js';
 import { createFacePipeline } from '../face-pipeline.js';
@@ -16,7 +16,7 @@ interface DetectOptions {
   readonly transform: TransformKind;
   readonly out: string;
   readonly threshold: number;
-  readonly size: number;
+  readonly size?: number;
   readonly threads?: number;
   readonly provider: NonNullable<NodeEngineOptions['executionProvider']>;
   readonly json?: boolean;
@@ -30,7 +30,7 @@ export async function detect(context: CommandContext, options: DetectOptions, ph
       : await openFor(options.bundle, model);
   const common = {
     model,
-    size: options.size,
+    size: photoSide(options.size, [bundle]),
     provider: options.provider,
     ...(options.threads === undefined ? {} : { threads: options.threads }),
   };

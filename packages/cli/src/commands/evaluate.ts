@@ -14,7 +14,7 @@ import {
 } from 'scrim/metrics';
 import { type FddbDataset, type FddbPhoto, type NodeEngineOptions, openFddb, writeFileAtomically } from 'scrim/node';
 import type { Detection } from 'scrim/vision';
-import { findBundle, openFor } from '../bundle-store.js';
+import { findBundle, openFor, photoSide } from '../bundle-store.js';
 import type { CommandContext } from '../context.js';
 import { evaluateInputs } from '../evaluate-inputs.js';
 import {
@@ -43,7 +43,7 @@ interface EvaluateOptions {
   readonly scores?: string;
   readonly shard?: string;
   readonly partial?: string;
-  readonly size: number;
+  readonly size?: number;
   readonly threads?: number;
   readonly provider: NonNullable<NodeEngineOptions['executionProvider']>;
   readonly json?: boolean;
@@ -88,7 +88,16 @@ export async function evaluate(context: CommandContext, options: EvaluateOptions
   if (!bundle && (options.repeats > 1 || options.alpha !== undefined || options.bundle !== undefined)) {
     context.remark('without --noisy no noise is drawn: this is the clean model, once');
   }
-  const run = { ...options, model, bundle, repeats, label: 'evaluate', keepDetections: options.scores !== undefined };
+  const size = photoSide(options.size, bundle ? [bundle] : []);
+  const run = {
+    ...options,
+    size,
+    model,
+    bundle,
+    repeats,
+    label: 'evaluate',
+    keepDetections: options.scores !== undefined,
+  };
   if (options.shard !== undefined || options.partial !== undefined) {
     await evaluatePart(context, dataset, run);
     return;
@@ -107,7 +116,7 @@ export async function evaluate(context: CommandContext, options: EvaluateOptions
       engine: evaluation.engine,
       noisy: bundle !== undefined,
       model: model.source,
-      size: options.size,
+      size,
       ...(bundle ? { alpha: bundle.manifest.alpha, bundle: bundle.hash } : {}),
     },
   });

@@ -34,7 +34,7 @@ interface GatewayFlags extends Omit<ClientFlags, 'url'>, ListenerFlags, BundleFl
   readonly releaseCounts: boolean;
   readonly subjectHeader: string;
   readonly raiseTo?: readonly string[];
-  readonly size: number;
+  readonly size?: number;
   readonly concurrency: number;
   readonly threads?: number;
 }
@@ -78,10 +78,10 @@ export async function gateway(context: CommandContext, flags: GatewayFlags): Pro
     bundle,
     session,
     upstream,
-    resize: { kind: 'stretch', width: flags.size, height: flags.size },
     concurrency: flags.concurrency,
     countReleases: flags.releaseCounts,
     version: context.version,
+    ...(flags.size === undefined ? {} : { resize: { kind: 'stretch', width: flags.size, height: flags.size } }),
     ...(ledger ? { ledger } : {}),
     ...(flags.name === undefined ? {} : { name: flags.name }),
   });

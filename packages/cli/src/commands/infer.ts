@@ -24,7 +24,7 @@ import { formatBytes, formatTable } from '../table.js';
 interface InferOptions extends ClientFlags, BundleFlags {
   readonly payload: PayloadFormat;
   readonly remoteModel?: string;
-  readonly size: number;
+  readonly size?: number;
   readonly threshold: number;
   readonly out?: string;
   readonly threads?: number;
@@ -105,8 +105,11 @@ async function inferPhoto(
   signal: AbortSignal,
 ): Promise<Transferred & { faces: unknown[]; picture?: string }> {
   const image = await readImage(file);
-  const resize = { kind: 'stretch', width: size, height: size } as const;
-  const { detections, ...answer } = await session.detect(image, { resize, minScore: threshold, signal });
+  const { detections, ...answer } = await session.detect(image, {
+    minScore: threshold,
+    signal,
+    ...(size === undefined ? {} : { resize: { kind: 'stretch', width: size, height: size } }),
+  });
   const faces = detections.map(({ box, score }) => ({ box: box.map((side) => Number(side.toFixed(1))), score }));
   const transferred = transferredOf(answer);
   if (out === undefined) return { faces, ...transferred };

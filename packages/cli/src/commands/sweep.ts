@@ -11,7 +11,7 @@ import {
   writeDirectory,
   writeFileAtomically,
 } from 'scrim/node';
-import { alphaFolder, lookForBundle, type TransformKind } from '../bundle-store.js';
+import { alphaFolder, lookForBundle, photoSide, type TransformKind } from '../bundle-store.js';
 import { type SweepPoint, svgToPng, sweepChart } from '../chart.js';
 import type { CommandContext } from '../context.js';
 import { fitAlpha, type PreparedFit, prepareFit } from '../fit-bundle.js';
@@ -34,7 +34,7 @@ interface SweepOptions {
   readonly steps: number;
   readonly canvases: number;
   readonly seed: string;
-  readonly size: number;
+  readonly size?: number;
   readonly threads?: number;
   readonly provider: NonNullable<NodeEngineOptions['executionProvider']>;
   readonly json?: boolean;
@@ -52,13 +52,14 @@ export async function sweep(context: CommandContext, options: SweepOptions): Pro
   const dataset = await openDataset(context, options.dataset, options.allowMissing ?? false);
   const folder = options.bundles ?? (options.photos ? join(options.out, 'bundles') : undefined);
   const bundles = await collectBundles(context, model, alphas, folder, options);
-  const { cleanAp, rows } = await runSweep(context, dataset, model, bundles, options);
+  const size = photoSide(options.size, bundles);
+  const { cleanAp, rows } = await runSweep(context, dataset, model, bundles, { ...options, size });
   const { found, expected } = dataset.images;
-  const title = `${model.name}, ${found} of ${expected} photos of FDDB, ${options.size}×${options.size}, ${options.repeats} draws`;
+  const title = `${model.name}, ${found} of ${expected} photos of FDDB, ${size}×${size}, ${options.repeats} draws`;
   const table = sweepTable(cleanAp, rows);
   const result = {
     model: model.source,
-    size: options.size,
+    size,
     repeats: options.repeats,
     images: dataset.images,
     clean: cleanAp,
@@ -66,7 +67,7 @@ export async function sweep(context: CommandContext, options: SweepOptions): Pro
   };
   if (options.record) {
     if (folder === undefined) throw new ScrimError('INVALID_ARGUMENT', '--record needs --bundles');
-    await record(folder, model, rows, cleanAp, options, found);
+    await record(folder, model, rows, cleanAp, { ...options, size }, found);
   }
   const svg = sweepChart(rows, cleanAp, title);
   await writeFileAtomically(join(options.out, 'sweep.txt'), `${title}\n\n${table}\n`);
@@ -102,7 +103,9 @@ export async function runSweep(
   dataset: FddbDataset,
   model: ModelSource,
   bundles: readonly Bundle[],
-  options: Pick<SweepOptions, 'repeats' | 'size'> & Partial<Pick<SweepOptions, 'threads' | 'provider'>>,
+  options: Pick<SweepOptions, 'repeats'> & { readonly size: number } & Partial<
+      Pick<SweepOptions, 'threads' | 'provider'>
+    >,
 ): Promise<{ cleanAp: number; rows: SweepRow[] }> {
   const common = {
     model,
@@ -173,7 +176,7 @@ async function collectBundles(
         cut: model.cut,
         task: model.task,
         photos: options.photos,
-        size: options.size,
+        size: photoSide(options.size, []),
         canvases: options.canvases,
         seed: options.seed,
       });
@@ -206,7 +209,7 @@ async function record(
   model: ModelSource,
   rows: readonly SweepRow[],
   cleanAp: number,
-  options: SweepOptions,
+  options: SweepOptions & { readonly size: number },
   images: number,
 ): Promise<void> {
   const machine = `${cpus()[0]?.model ?? 'unknown processor'}, ${cpus().length} cores`;
@@ -227,8 +230,8 @@ function sweepCommand(options: SweepOptions): string {
   return (
     `scrim sweep --model ${model} --transform ${options.transform} --dataset ${name(options.dataset)}` +
     `${options.photos ? ` --photos ${options.photos.map(name).join(' ')}` : ''} --alphas ${options.alphas} ` +
-    `--steps ${options.steps} --canvases ${options.canvases} --seed ${options.seed} --repeats ${options.repeats} ` +
-    `--size ${options.size}`
+    `--steps ${options.steps} --canvases ${options.canvases} --seed ${options.seed} --repeats ${options.repeats}` +
+    (options.size === undefined ? '' : ` --size ${options.size}`)
   );
 }
 

@@ -63,6 +63,8 @@ export interface ManifestDetector {
   maxDetections: number;
   clip: boolean;
   multiple: number;
+  /** Left out: 1024. */
+  side?: number | undefined;
   input: string;
   outputs: { offsets: string; scores: string };
   cut: string;
@@ -195,6 +197,7 @@ const DetectorSchema = v.strictObject({
   maxDetections: Count,
   clip: v.boolean(),
   multiple: Positive,
+  side: v.optional(Positive),
   input: Name,
   outputs: v.strictObject({ offsets: Name, scores: Name }),
   cut: Name,

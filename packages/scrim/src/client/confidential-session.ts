@@ -19,8 +19,8 @@ import { expectType, type Tensor } from '../tensor.js';
 import {
   createDetectionDecoder,
   createPixelConverter,
-  DEFAULT_RESIZE,
   type Detection,
+  defaultResize,
   type PixelSource,
   planResize,
   type ResizeMode,
@@ -102,6 +102,7 @@ export interface ConfidentialSession {
   infer(input: Tensor | Readonly<Record<string, Tensor>>, options?: SessionCallOptions): Promise<SessionAnswer>;
   /**
    * Finds faces in a picture.
+   * @param options.resize default: the square that the bundle's detector names, 1024×1024 where it names none
    * @param options.minScore least probability, 0 to 1; default 0.25. The detector drops what is below its own floor anyway.
    * @throws ScrimError UNSUPPORTED if the bundle's model is no detector; as `infer`
    */
@@ -226,10 +227,11 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
     check,
     infer,
     send,
-    detect: async (image, { resize = DEFAULT_RESIZE, minScore = DEFAULT_MIN_SCORE, ...callOptions } = {}) => {
+    detect: async (image, { resize: asked, minScore = DEFAULT_MIN_SCORE, ...callOptions } = {}) => {
       if (!detector || !vision) {
         throw new ScrimError('UNSUPPORTED', `'${manifest.model.name}' is no detector: use infer`);
       }
+      const resize = asked ?? defaultResize(detector);
       const resizePlan = planResize(image, resize, detector.multiple);
       const { resized, canvas } = resizePlan;
       const input = vision.converter.convert(image, { resized, canvas });

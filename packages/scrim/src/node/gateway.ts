@@ -31,7 +31,7 @@ import { createInferenceServer, type InferenceServer } from '../server/inference
 import { MemoryRepository } from '../server/model-repository.js';
 import type { Caller } from '../server/server-api.js';
 import { type DataType, expectType, float32, type Tensor } from '../tensor.js';
-import { DEFAULT_RESIZE, type ResizeMode } from '../vision/index.js';
+import type { ResizeMode } from '../vision/index.js';
 import { createGatewayBudget, type GatewayLedgerOptions } from './gateway-ledger.js';
 import { createInputReader } from './vision-input.js';
 
@@ -44,7 +44,7 @@ export interface GatewayOptions {
   readonly upstream: TritonClient;
   /** Name under which clients find the model. Default: the clean model's name in the bundle. */
   readonly name?: string;
-  /** How encoded images become inputs. Default: 1024×1024. */
+  /** How encoded images become inputs. Default: the square that the bundle's detector names, or 1024×1024. */
   readonly resize?: ResizeMode;
   /** Requests that may be under way to the remote server. Default 4. */
   readonly concurrency?: number;
@@ -96,7 +96,7 @@ const SKIP = 32;
  * @throws ScrimError INVALID_BUNDLE if the remote model does not fit the bundle; as the client
  */
 export async function createGateway(options: GatewayOptions): Promise<Gateway> {
-  const { bundle, session, upstream, concurrency = 4, countReleases = true, resize = DEFAULT_RESIZE } = options;
+  const { bundle, session, upstream, concurrency = 4, countReleases = true, resize } = options;
   assertArgument(
     Number.isSafeInteger(concurrency) && concurrency >= 1 && concurrency <= MAX_CONCURRENCY,
     `concurrency is ${concurrency}, expected an integer from 1 to ${MAX_CONCURRENCY}`,

@@ -5,8 +5,8 @@
 import type { Tensor } from '../tensor.js';
 import {
   createPixelConverter,
-  DEFAULT_RESIZE,
   type DetectorSpec,
+  defaultResize,
   planResize,
   type ResizeMode,
   type ResizePlan,
@@ -31,10 +31,10 @@ export interface InputReader {
   read(input: ImageInput, out?: Float32Array): Promise<DetectorInput>;
 }
 
-/** Makes a reader of photos; `mode` defaults to 1024×1024. */
+/** Makes a reader of photos; `mode` defaults to the square that `spec` names, 1024×1024 where it names none. */
 export function createInputReader(
   spec: DetectorSpec,
-  mode: ResizeMode = DEFAULT_RESIZE,
+  mode: ResizeMode = defaultResize(spec),
   limits: ImageLimits = {},
 ): InputReader {
   const converter = createPixelConverter(spec.preprocessing);

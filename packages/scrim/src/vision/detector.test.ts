@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { ScrimError } from '../errors.js';
 import { float32, type Tensor } from '../tensor.js';
 import { countAnchors, makeAnchors } from './anchors.js';
-import { createDetectionDecoder, DEFAULT_RESIZE, detectorOf, planResize } from './detector.js';
+import { createDetectionDecoder, defaultResize, detectorOf, planResize } from './detector.js';
 import { FACEBOXES_PYTORCH_SPEC, FACEBOXES_TFJS_SPEC } from './faceboxes.js';
 
 const spec = FACEBOXES_PYTORCH_SPEC;
@@ -21,9 +21,18 @@ function outputs(batch: number, faces: readonly [picture: number, box: number, s
 
 describe('planResize', () => {
   it('stretches every photo to the document’s size', () => {
-    const plan = planResize({ width: 450, height: 338 }, DEFAULT_RESIZE, 128);
+    const plan = planResize({ width: 450, height: 338 }, defaultResize({}), 128);
     expect(plan.resized).toEqual({ width: 1024, height: 1024 });
     expect(plan.canvas).toEqual({ width: 1024, height: 1024 });
+    expect(defaultResize({ side: undefined })).toEqual(defaultResize(FACEBOXES_TFJS_SPEC));
+  });
+
+  it('stretches it to the square that a detector names instead', () => {
+    const plan = planResize({ width: 450, height: 338 }, defaultResize({ ...spec, side: 768 }), 128);
+    expect(plan.canvas).toEqual({ width: 768, height: 768 });
+    expect(() => planResize({ width: 450, height: 338 }, defaultResize({ ...spec, side: 700 }), 128)).toThrow(
+      '700×700',
+    );
   });
 
   it('scales both sides alike and fills up to the next multiples', () => {
@@ -47,7 +56,7 @@ describe('planResize', () => {
     ] as const) {
       expect(() => planResize(photo, mode, 128)).toThrow(ScrimError);
     }
-    expect(() => planResize({ width: 0, height: 1 }, DEFAULT_RESIZE, 128)).toThrow('the photo is 0×1');
+    expect(() => planResize({ width: 0, height: 1 }, defaultResize({}), 128)).toThrow('the photo is 0×1');
   });
 });
 

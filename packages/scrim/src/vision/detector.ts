@@ -27,8 +27,13 @@ export type ResizeMode =
   | ({ readonly kind: 'stretch' } & Size)
   | { readonly kind: 'native'; readonly scale?: number; readonly maxSide?: number };
 
-/** The size that TR-4928 measures at, for any photo. */
-export const DEFAULT_RESIZE: ResizeMode = { kind: 'stretch', width: 1024, height: 1024 };
+/** The side that TR-4928 measures at. */
+const DEFAULT_SIDE = 1024;
+
+/** Exactly the square that a detector's photos are best resized to, whatever their shape: 1024×1024 where it names none. */
+export function defaultResize({ side = DEFAULT_SIDE }: Pick<DetectorSpec, 'side'>): ResizeMode {
+  return { kind: 'stretch', width: side, height: side };
+}
 
 /** What happens to one photo: it is resized to `resized` and lies at the upper left of `canvas`. */
 export interface ResizePlan {

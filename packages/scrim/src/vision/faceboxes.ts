@@ -30,6 +30,8 @@ export interface DetectorSpec {
   readonly clip: boolean;
   /** Sides of the network's input are multiples of this. */
   readonly multiple: number;
+  /** Side in pixels of the square that photos are best resized to; default 1024, the size that TR-4928 measures at. */
+  readonly side?: number | undefined;
   /** Names in the graph: its input, its outputs, and the value at the natural cut. */
   readonly input: string;
   readonly outputs: { readonly offsets: string; readonly scores: string };

@@ -10,8 +10,8 @@ import { ScrimError } from '../errors.js';
 import type { Tensor } from '../tensor.js';
 import {
   createPixelConverter,
-  DEFAULT_RESIZE,
   type DetectorSpec,
+  defaultResize,
   expectSize,
   type PixelSource,
   type Preprocessing,
@@ -136,10 +136,10 @@ export async function readImageTowards(
   });
 }
 
-/** Makes a reader of photos; `mode` defaults to 1024×1024. */
+/** Makes a reader of photos; `mode` defaults to the square that `spec` names, 1024×1024 where it names none. */
 export function createInputReader(
   spec: DetectorSpec,
-  mode: ResizeMode = DEFAULT_RESIZE,
+  mode: ResizeMode = defaultResize(spec),
   limits: WebImageLimits = {},
 ): WebInputReader {
   const converter = createPixelConverter(spec.preprocessing);
