@@ -334,14 +334,12 @@ export class Emitter {
 
   /** Inserts axes of size 1. */
   unsqueeze(x: string, axes: readonly number[]): string {
-    if (this.opset >= 13) return this.op('Unsqueeze', [x, this.ints(axes)]);
-    return this.op('Unsqueeze', [x], { axes });
+    return this.op('Unsqueeze', [x, this.ints(axes)]);
   }
 
   /** Removes axes of size 1. */
   squeeze(x: string, axes: readonly number[]): string {
-    if (this.opset >= 13) return this.op('Squeeze', [x, this.ints(axes)]);
-    return this.op('Squeeze', [x], { axes });
+    return this.op('Squeeze', [x, this.ints(axes)]);
   }
 
   /** Broadcasts to the shape of a forward value. */
@@ -393,7 +391,8 @@ export class Emitter {
 
   /** Sums over axes. */
   reduceSum(x: string, axes: readonly number[], keepdims: boolean): string {
-    return this.#reduce('ReduceSum', 13, x, axes, keepdims);
+    if (axes.length === 0) return x;
+    return this.op('ReduceSum', [x, this.ints(axes)], { keepdims: keepdims ? 1 : 0 });
   }
 
   /**
@@ -426,14 +425,11 @@ export class Emitter {
 
   /** Means over axes. */
   reduceMean(x: string, axes: readonly number[], keepdims: boolean): string {
-    return this.#reduce('ReduceMean', 18, x, axes, keepdims);
-  }
-
-  #reduce(opType: string, axesInputSince: number, x: string, axes: readonly number[], keepdims: boolean): string {
     if (axes.length === 0) return x;
     const keep = keepdims ? 1 : 0;
-    if (this.opset >= axesInputSince) return this.op(opType, [x, this.ints(axes)], { keepdims: keep });
-    return this.op(opType, [x], { axes, keepdims: keep });
+    // The axes are an input since operator set 18.
+    if (this.opset >= 18) return this.op('ReduceMean', [x, this.ints(axes)], { keepdims: keep });
+    return this.op('ReduceMean', [x], { axes, keepdims: keep });
   }
 
   /**

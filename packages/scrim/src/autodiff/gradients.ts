@@ -4,11 +4,12 @@
  * One forward sweep marks the values that depend on what is differentiated by, one backward sweep calls the rule of each
  * node between them and the loss and adds up the gradients of values used more than once. The backward nodes are plain
  * ONNX operators of the graph's own operator set, so the same engine runs both directions, and a graph with gradients
- * can be differentiated again.
+ * can be differentiated again. Rules are written for operator set 17 and newer; an older graph is raised to it first.
  */
 import { ScrimError } from '../errors.js';
 import type { NodeProto } from '../onnx/gen/onnx_pb.js';
 import { type Graph, usedBy } from '../onnx/graph.js';
+import { raiseOpset } from '../onnx/raise-opset.js';
 import { inferShapes } from '../onnx/shape-inference.js';
 import type { ValueType } from '../onnx/value-info.js';
 import { Emitter, floatTensor, type GradientTarget } from './emitter.js';
@@ -50,12 +51,13 @@ export function gradientName(value: string): string {
 /**
  * Adds to `graph`, in place, the nodes that compute the gradient of `loss` by each value of `wrt`, and returns the name
  * of each gradient. A gradient has the shape and element type of its value. A value on which the loss does not depend,
- * or only through steps and integers, gets zeros.
+ * or only through steps and integers, gets zeros. A graph of an older operator set than 17 is rewritten in that one.
  * @throws ScrimError INVALID_ARGUMENT if `loss` or a value of `wrt` does not exist or has the wrong type; UNSUPPORTED
  * naming operator, node and value if something on the way has no rule, or its rank stays unknown.
  */
 export function addGradients(graph: Graph, options: GradientOptions): Map<string, string> {
   const { loss, wrt, inputShapes, outputs = false, target = 'cpu' } = options;
+  raiseOpset(graph);
   const types = inferShapes(graph, inputShapes === undefined ? {} : { inputShapes });
   checkLoss(graph, loss, types);
   for (const value of wrt) checkVariable(graph, value, types);
@@ -87,7 +89,7 @@ export function addGradients(graph: Graph, options: GradientOptions): Map<string
     emit.begin(`gradient/${node.name}`, emit.dtype(node.output[0] ?? ''));
     const gradients = node.output.map(gradientOf);
     const context = new RuleContext(node, emit, gradients, (value) => active.has(value));
-    const results = ruleOf(node, graph.opset)(context);
+    const results = ruleOf(node)(context);
     results.forEach((gradient, i) => {
       const input = node.input[i];
       if (gradient === undefined || input === undefined || !active.has(input)) return;
@@ -108,8 +110,8 @@ export function addGradients(graph: Graph, options: GradientOptions): Map<string
 }
 
 /** True if gradients can flow through `node`, or its outputs have the gradient 0. */
-export function supportsGradient(node: NodeProto, opset: number): boolean {
-  return judge(node, opset).differentiable !== 'no';
+export function supportsGradient(node: NodeProto): boolean {
+  return judge(node).differentiable !== 'no';
 }
 
 /**
@@ -117,13 +119,13 @@ export function supportsGradient(node: NodeProto, opset: number): boolean {
  * {@link addGradients} where it depends on constants or shapes (such as a Dropout in training mode).
  */
 export function differentiability(graph: Graph): Differentiability[] {
-  return graph.nodes().map((node) => judge(node, graph.opset));
+  return graph.nodes().map(judge);
 }
 
-function judge(node: NodeProto, opset: number): Differentiability {
+function judge(node: NodeProto): Differentiability {
   const operator = node.domain === '' ? node.opType : `${node.domain}.${node.opType}`;
   if (isStandard(node) && STOPS.has(node.opType)) return { node: node.name, operator, differentiable: 'stops' };
-  const rule = findRule(node, opset);
+  const rule = findRule(node);
   return typeof rule === 'string'
     ? { node: node.name, operator, differentiable: 'no', reason: rule }
     : { node: node.name, operator, differentiable: 'yes' };
@@ -134,15 +136,15 @@ function isStandard(node: NodeProto): boolean {
 }
 
 /** The rule of a node, or why it has none. */
-function findRule(node: NodeProto, opset: number): GradientRule | string {
+function findRule(node: NodeProto): GradientRule | string {
   const entry = isStandard(node) ? RULES.get(node.opType) : undefined;
   if (!entry) return 'there is no gradient rule for it';
   if (typeof entry === 'function') return entry;
-  return entry.refuse(node, opset) ?? entry.gradient;
+  return entry.refuse(node) ?? entry.gradient;
 }
 
-function ruleOf(node: NodeProto, opset: number): GradientRule {
-  const rule = findRule(node, opset);
+function ruleOf(node: NodeProto): GradientRule {
+  const rule = findRule(node);
   if (typeof rule === 'string') throw unsupportedOperator(node, rule);
   return rule;
 }

@@ -88,7 +88,7 @@ export type GradientRule = (context: RuleContext) => readonly (string | undefine
 /** A rule that some forms of the operator have none of: `refuse` says why, from the node alone. */
 export interface GuardedRule {
   readonly gradient: GradientRule;
-  readonly refuse: (node: NodeProto, opset: number) => string | undefined;
+  readonly refuse: (node: NodeProto) => string | undefined;
 }
 
 /** Rules by operator of the default domain. */

@@ -41,7 +41,7 @@ export interface AddOptions {
 export const OPSET_RANGE: { readonly min: number; readonly max: number } = { min: 11, max: 22 };
 
 /** IR version written with each operator set, from the release table of the ONNX project. */
-function irVersionFor(opset: number): number {
+export function irVersionFor(opset: number): number {
   if (opset <= 11) return 6;
   if (opset <= 14) return 7;
   if (opset <= 18) return 8;
@@ -324,6 +324,13 @@ export class Graph {
     this.#indexNode(node);
     this.#order?.push(node);
     return names;
+  }
+
+  /** Replaces the list of nodes, in topological order or not. @throws ScrimError as the constructor */
+  setNodes(nodes: readonly NodeProto[]): void {
+    this.proto.node = [...nodes];
+    this.#reindex();
+    this.nodes();
   }
 
   /** Removes a node; its outputs must be unused. */

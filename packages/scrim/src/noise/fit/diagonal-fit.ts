@@ -17,7 +17,7 @@
 import { adam, addGradients, cosineDecay, type OptimizerState } from '../../autodiff/index.js';
 import type { Engine, Session } from '../../engine/engine.js';
 import { assertArgument, ScrimError } from '../../errors.js';
-import type { Graph } from '../../onnx/index.js';
+import { type Graph, raiseOpset } from '../../onnx/index.js';
 import { float32, scalar, type Tensor } from '../../tensor.js';
 import type { DiagonalParameters } from '../diagonal.js';
 import { natsPerPosition } from '../information-bound.js';
@@ -174,6 +174,7 @@ function buildTrainingGraph(
   batchSize: number,
 ): TrainingGraph {
   const graph = tail.clone();
+  raiseOpset(graph);
   const [cut, ...more] = graph.inputNames;
   if (cut === undefined || more.length > 0) {
     throw new ScrimError('UNSUPPORTED', `the tail has ${graph.inputNames.length} inputs, expected one`);
