@@ -92,10 +92,26 @@ export function inferValues(
   options: InferShapesOptions = {},
 ): Map<string, ValueType & { readonly elements: readonly number[] }> {
   const found = new Map<string, ValueType & { readonly elements: readonly number[] }>();
+  for (const [name, { dtype, shape, elements }] of inferSizes(graph, options)) {
+    if (!elements.every((element) => typeof element === 'number')) continue;
+    found.set(name, { dtype, shape, elements: elements as readonly number[] });
+  }
+  return found;
+}
+
+/**
+ * The same with elements that follow from the inputs' sizes, whatever those are: a symbol or an expression, as in a shape.
+ * @throws ScrimError as {@link inferShapes}
+ */
+export function inferSizes(
+  graph: Graph,
+  options: InferShapesOptions = {},
+): Map<string, ValueType & { readonly elements: readonly Dimension[] }> {
+  const found = new Map<string, ValueType & { readonly elements: readonly Dimension[] }>();
   for (const [name, { dtype, shape, value }] of new Inference(graph).infer(options.inputShapes ?? {})) {
     if (dtype !== 'int64' && dtype !== 'int32' && dtype !== 'bool') continue;
-    if (!shape || !isStatic(shape) || !value?.every((element) => typeof element === 'number')) continue;
-    found.set(name, { dtype, shape, elements: value as readonly number[] });
+    if (!shape || !isStatic(shape) || !value?.every((element) => element !== '')) continue;
+    found.set(name, { dtype, shape, elements: value });
   }
   return found;
 }
