@@ -10,7 +10,7 @@ import { ScrimError } from '../errors.js';
 import type { NodeProto } from '../onnx/gen/onnx_pb.js';
 import { type Graph, usedBy } from '../onnx/graph.js';
 import { raiseOpset } from '../onnx/raise-opset.js';
-import { inferShapes } from '../onnx/shape-inference.js';
+import { inferShapes, inferValues } from '../onnx/shape-inference.js';
 import type { ValueType } from '../onnx/value-info.js';
 import { Emitter, floatTensor, type GradientTarget } from './emitter.js';
 import { type GradientRule, RuleContext, unsupportedOperator } from './rule.js';
@@ -58,11 +58,12 @@ export function gradientName(value: string): string {
 export function addGradients(graph: Graph, options: GradientOptions): Map<string, string> {
   const { loss, wrt, inputShapes, outputs = false, target = 'cpu' } = options;
   raiseOpset(graph);
-  const types = inferShapes(graph, inputShapes === undefined ? {} : { inputShapes });
+  const given = inputShapes === undefined ? {} : { inputShapes };
+  const types = inferShapes(graph, given);
   checkLoss(graph, loss, types);
   for (const value of wrt) checkVariable(graph, value, types);
 
-  const emit = new Emitter(graph, types, target);
+  const emit = new Emitter(graph, types, inferValues(graph, given), target);
   const forward = [...graph.nodes()];
   const active = dependents(forward, wrt, types);
   const collected = new Map<string, string[]>();
@@ -85,7 +86,9 @@ export function addGradients(graph: Graph, options: GradientOptions): Map<string
       continue;
     }
     const half = [...node.input, ...node.output].find((name) => active.has(name) && isHalf(types.get(name) ?? FLOAT32));
-    if (half !== undefined) throw unsupportedOperator(node, `'${half}' has half precision`);
+    if (half !== undefined) {
+      throw unsupportedOperator(node, `'${half}' has half precision; 'scrim model bind --float32' makes it float32`);
+    }
     emit.begin(`gradient/${node.name}`, emit.dtype(node.output[0] ?? ''));
     const gradients = node.output.map(gradientOf);
     const context = new RuleContext(node, emit, gradients, (value) => active.has(value));
@@ -119,11 +122,26 @@ export function supportsGradient(node: NodeProto): boolean {
  * {@link addGradients} where it depends on constants or shapes (such as a Dropout in training mode).
  */
 export function differentiability(graph: Graph): Differentiability[] {
-  return graph.nodes().map(judge);
+  const types = inferShapes(graph);
+  const isInteger = (name: string): boolean => {
+    const type = types.get(name);
+    return type !== undefined && !isFloat(type) && !isHalf(type);
+  };
+  return graph.nodes().map((node) => {
+    const used = usedBy(node);
+    // No gradient reaches what computes with integers alone.
+    return used.length > 0 && used.every(isInteger)
+      ? { node: node.name, operator: operatorOf(node), differentiable: 'stops' }
+      : judge(node);
+  });
+}
+
+function operatorOf(node: NodeProto): string {
+  return node.domain === '' ? node.opType : `${node.domain}.${node.opType}`;
 }
 
 function judge(node: NodeProto): Differentiability {
-  const operator = node.domain === '' ? node.opType : `${node.domain}.${node.opType}`;
+  const operator = operatorOf(node);
   if (isStandard(node) && STOPS.has(node.opType)) return { node: node.name, operator, differentiable: 'stops' };
   const rule = findRule(node);
   return typeof rule === 'string'

@@ -70,10 +70,10 @@ export class RuleContext {
     return name === '' ? undefined : this.emit.graph.constant(name);
   }
 
-  /** The integers of constant input `i`. */
-  constantInts(i: number): number[] | undefined {
+  /** The integers of input `i`, which is a constant or follows from constants and known sizes. */
+  constantInts(i: number): readonly number[] | undefined {
     const value = this.constant(i);
-    return value && Array.from(value.data as ArrayLike<number | bigint>, Number);
+    return value ? Array.from(value.data as ArrayLike<number | bigint>, Number) : this.emit.integers(this.input(i));
   }
 
   /** The error for a form of the operator that the rule does not cover. */

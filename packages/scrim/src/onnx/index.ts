@@ -12,4 +12,5 @@ export * from './pad-conv-channels.js';
 export * from './raise-opset.js';
 export * from './shape-inference.js';
 export * from './tensor-proto.js';
+export * from './to-float32.js';
 export * from './value-info.js';
