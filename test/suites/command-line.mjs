@@ -81,6 +81,12 @@ const cases = [
     stderr: /nowhere/,
   },
   {
+    name: 'a photo that can not be read among others',
+    args: ['detect', file('text.jpg'), file('a.jpg'), '--size', '256', '--out', file('o3')],
+    exit: 1,
+    stderr: /skipped: .*text\.jpg[^]*1 of 2 photos could not be read/,
+  },
+  {
     name: 'photos whose pictures would have the same names',
     args: ['detect', file('a.jpg'), file('a-clean.jpg'), file('A.JPG'), '--size', '256', '--out', file('o2'), '--json'],
     exit: 0,

@@ -240,7 +240,30 @@ describe('addGradients', () => {
   });
 });
 
+describe('quantised arithmetic', () => {
+  it('is refused, not passed over as steps', () => {
+    const graph = Graph.create({ opset: 17 });
+    graph.addInput('x', 'float32', [4]);
+    const step = graph.addInitializer('step', float32([], [0.5]));
+    const answer = graph.add('DequantizeLinear', [graph.add('QuantizeLinear', ['x', step]), step]);
+    const loss = graph.add('ReduceSum', [answer], { keepdims: 0 });
+    expect(codeOf(() => addGradients(graph, { loss, wrt: ['x'] }))).toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('scrim model bind --float32'),
+    });
+  });
+});
+
 describe('differentiability', () => {
+  it('stops where integers are computed with', () => {
+    const graph = Graph.create({ opset: 17 });
+    graph.addInput('x', 'float32', [4]);
+    const size = graph.add('Squeeze', [graph.add('Shape', ['x'])]);
+    const one = graph.addInitializer('one', int64([1], []));
+    graph.add('Range', [one, size, one], {}, { name: 'range' });
+    expect(differentiability(graph).at(-1)).toEqual({ node: 'range', operator: 'Range', differentiable: 'stops' });
+  });
+
   it('tells what gradients can flow through', () => {
     const graph = Graph.create({ opset: 13 });
     graph.addInput('x', 'float32', [4]);

@@ -156,7 +156,11 @@ function isStandard(node: NodeProto): boolean {
 /** The rule of a node, or why it has none. */
 function findRule(node: NodeProto): GradientRule | string {
   const entry = isStandard(node) ? RULES.get(node.opType) : undefined;
-  if (!entry) return 'there is no gradient rule for it';
+  if (!entry) {
+    return QUANTISED.has(node.opType)
+      ? "it is quantised arithmetic, which has no gradient; 'scrim model bind --float32' makes it float32"
+      : 'there is no gradient rule for it';
+  }
   if (typeof entry === 'function') return entry;
   return entry.refuse(node) ?? entry.gradient;
 }
@@ -166,6 +170,23 @@ function ruleOf(node: NodeProto): GradientRule {
   if (typeof rule === 'string') throw unsupportedOperator(node, rule);
   return rule;
 }
+
+/**
+ * Operators that compute with quantised values: steps everywhere, whose gradient of 0 would be right and of no use to
+ * anyone. They are refused instead.
+ */
+const QUANTISED: ReadonlySet<string> = new Set([
+  'ConvInteger',
+  'DequantizeLinear',
+  'DynamicQuantizeLSTM',
+  'DynamicQuantizeLinear',
+  'DynamicQuantizeMatMul',
+  'MatMulInteger',
+  'MatMulIntegerToFloat',
+  'QLinearConv',
+  'QLinearMatMul',
+  'QuantizeLinear',
+]);
 
 /** Values that depend on `sources` through operators that let gradients pass, sources included. */
 function dependents(
@@ -179,7 +200,8 @@ function dependents(
     if (!usedBy(node).some((name) => active.has(name))) continue;
     for (const output of node.output) {
       const type = types.get(output);
-      if (output !== '' && (type === undefined || isFloat(type) || isHalf(type))) active.add(output);
+      const carries = type === undefined || isFloat(type) || isHalf(type) || QUANTISED.has(node.opType);
+      if (output !== '' && carries) active.add(output);
     }
   }
   return active;

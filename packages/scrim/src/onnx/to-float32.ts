@@ -144,6 +144,8 @@ class Dequantizer {
   readonly #types: ReadonlyMap<string, ValueType>;
   /** Values that were integers and are float32 now. */
   readonly #levels = new Set<string>();
+  /** Weights in place of values that their levels made. */
+  readonly #folded = new Map<string, string>();
   #made: NodeProto[] = [];
 
   constructor(graph: Graph) {
@@ -157,6 +159,7 @@ class Dequantizer {
   }
 
   #rewrite(each: NodeProto): void {
+    each.input = each.input.map((name) => this.#folded.get(name) ?? name);
     const [first = '', second = ''] = each.input;
     const [output = ''] = each.output;
     switch (each.domain === '' || each.domain === 'ai.onnx' ? each.opType : '') {
@@ -177,6 +180,7 @@ class Dequantizer {
         return;
       }
       case 'DequantizeLinear': {
+        if (this.#foldWeight(each)) return;
         const scale = this.#alongAxis(second, each);
         this.#add('Mul', [this.#centred(first, each.input[2], each), scale], output);
         return;
@@ -272,8 +276,34 @@ class Dequantizer {
     return this.#add('Sub', [levels, at ? this.#alongAxis(float, at) : float]);
   }
 
+  /** Makes an initializer of a weight that the node only scales, so that it can be trained. */
+  #foldWeight(each: NodeProto): boolean {
+    const [levels, scale, zero] = each.input.map((name) => this.#graph.constant(name));
+    const [output = ''] = each.output;
+    const isRead = this.#graph.consumers(output).every(({ input }) => input.includes(output));
+    const blocks = intAttribute(each, 'block_size', 0);
+    if (!levels || !scale || (each.input[2] && !zero) || !isRead || this.#graph.isOutput(output) || blocks > 0)
+      return false;
+    const given = intAttribute(each, 'axis', 1);
+    const axis = given < 0 ? given + levels.shape.length : given;
+    const inner = sizeOf(levels.shape.slice(axis + 1));
+    const size = levels.shape[axis] ?? 1;
+    const at = (of: Tensor, i: number): number =>
+      Number(of.data[of.data.length === 1 ? 0 : Math.floor(i / inner) % size]);
+    const data = Float32Array.from({ length: levels.data.length }, (_, i) => {
+      return (Number(levels.data[i]) - (zero ? at(zero, i) : 0)) * at(scale, i);
+    });
+    this.#folded.set(output, this.#graph.addInitializer(`${output}/float`, float32(levels.shape, data)));
+    return true;
+  }
+
+  /** Levels as they are; integers cast, or, where nodes round to them, as they were before. */
   #asFloat(value: string): string {
-    return this.#levels.has(value) ? value : this.#add('Cast', [value], undefined, { to: FLOAT32 });
+    if (this.#levels.has(value)) return value;
+    const cast = this.#graph.producer(value);
+    const rounding = cast?.opType === 'Cast' ? this.#graph.producer(cast.input[0] ?? '') : undefined;
+    if (rounding?.opType === 'Floor' || rounding?.opType === 'Round') return rounding.input[0] ?? '';
+    return this.#add('Cast', [value], undefined, { to: FLOAT32 });
   }
 
   /** A scale or zero point of one axis, in a shape that broadcasts along it. */
