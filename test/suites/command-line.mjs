@@ -84,7 +84,7 @@ const cases = [
     name: 'a photo that can not be read among others',
     args: ['detect', file('text.jpg'), file('a.jpg'), '--size', '256', '--out', file('o3')],
     exit: 1,
-    stderr: /skipped: .*text\.jpg[^]*1 of 2 photos could not be read/,
+    stderr: /skipped: .*text\.jpg[\s\S]*1 of 2 photos could not be read/,
   },
   {
     name: 'photos whose pictures would have the same names',

@@ -413,6 +413,16 @@ export class Graph {
     this.#reindex();
   }
 
+  /** Takes the graph input `name` away: it is a copy of `value` from now on, for all that read it. */
+  bindInput(name: string, value: string): void {
+    if (!this.isInput(name)) throw new ScrimError('INVALID_ARGUMENT', `'${name}' is no input`);
+    if (!this.has(value)) throw new ScrimError('INVALID_ARGUMENT', `there is no value '${value}' to copy`);
+    const { proto } = this;
+    proto.input = proto.input.filter((input) => input.name !== name);
+    const copy = { name: this.uniqueName(`${name}/bound`), opType: 'Identity', input: [value], output: [name] };
+    this.setNodes([...proto.node, create(NodeProtoSchema, copy)]);
+  }
+
   /** Removes nodes, initializers, declared types and inputs that no output needs (inputs only when asked). */
   prune(options: { readonly inputs?: boolean } = {}): void {
     // Not in the order of nodes(): after setInputs, what is to go may use values that nothing makes any more.

@@ -5,7 +5,7 @@ export * from './codec.js';
 export * from './extract-graph.js';
 export * from './flops.js';
 export type { AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto } from './gen/onnx_pb.js';
-export { AttributeProto_AttributeType, ModelProtoSchema, NodeProtoSchema } from './gen/onnx_pb.js';
+export { AttributeProto_AttributeType, ModelProtoSchema } from './gen/onnx_pb.js';
 export * from './graph.js';
 export { isSteady } from './is-steady.js';
 export * from './pad-conv-channels.js';

@@ -5,8 +5,7 @@
  * tail reads it off the tensor it gets. This holds for small integer tensors each element of which shape inference knows as
  * a number or as a size of a crossing tensor; everything computed from those alone follows.
  */
-import { create } from '@bufbuild/protobuf';
-import { type Dimension, Graph, inferSizes, type NodeProto, NodeProtoSchema, type ValueType } from '../onnx/index.js';
+import { type Dimension, type Graph, inferSizes, type ValueType } from '../onnx/index.js';
 import { int64 } from '../tensor.js';
 
 /** Small integer tensors of a graph that follow from sizes, by name. */
@@ -35,15 +34,15 @@ export function readableSizes(
   return readable;
 }
 
-/** The tail, in which the inputs called `names` are read off the tensors that cross. */
+/** Reads the tail's inputs called `names` off the tensors that cross, in place. */
 export function readSizes(
   tail: Graph,
   names: readonly string[],
   sizes: Sizes,
   tensors: readonly string[],
   types: ReadonlyMap<string, ValueType>,
-): Graph {
-  const made: NodeProto[] = names.map((name) => {
+): void {
+  for (const name of names) {
     const { dtype, shape, elements } = sizes.get(name) as NonNullable<ReturnType<Sizes['get']>>;
     const constant = (values: readonly number[]): string => tail.addInitializer(`${name}/size`, int64(values));
     const parts = elements.map((element) => {
@@ -55,17 +54,8 @@ export function readSizes(
     const row = parts.length === 0 ? constant([]) : tail.add('Concat', parts, { axis: 0 });
     const shaped = tail.add('Reshape', [row, constant(shape as readonly number[])]);
     const value = dtype === 'int32' ? tail.add('Cast', [shaped], { to: INT32 }) : shaped;
-    return create(NodeProtoSchema, {
-      name: tail.uniqueName(`${name}/size`),
-      opType: 'Identity',
-      input: [value],
-      output: [name],
-    });
-  });
-  const { proto } = tail;
-  proto.input = proto.input.filter((input) => !names.includes(input.name));
-  proto.node.push(...made);
-  return new Graph(tail.model);
+    tail.bindInput(name, value);
+  }
 }
 
 /** ONNX's code of the element type int32. */

@@ -95,9 +95,10 @@ export function splitAt(graph: Graph, names: readonly string[]): SplitModel {
     inputs: [...crossing, ...past.map((name) => valueInfo(name, types.get(name) as ValueType))],
     outputs,
   });
+  if (sizes) readSizes(tail, past, sizes, names, types);
   return {
     head: extractGraph(graph, { name: `${graph.proto.name}_head`, nodes: headNodes, inputs, outputs: crossing }),
-    tail: sizes && past.length > 0 ? readSizes(tail, past, sizes, names, types) : tail,
+    tail,
   };
 }
 
