@@ -106,6 +106,15 @@ describe('addGradients', () => {
     expect(valuesOf(found, 'x')).toEqual([6, -24, -18]);
   });
 
+  it('differentiates products that hold zeros', async () => {
+    const graph = Graph.create();
+    graph.addInput('x', 'float32', [3, 3]);
+    const loss = graph.add('ReduceSum', [graph.add('ReduceProd', ['x'], { axes: [1] })], { keepdims: 0 });
+    addGradients(graph, { loss, wrt: ['x'], outputs: true });
+    const found = await run(graph, { x: float32([3, 3], [0, 2, 3, 0, 0, 5, 1, 2, 4]) });
+    expect(valuesOf(found, 'x')).toEqual([6, 0, 0, 0, 0, 0, 8, 4, 2]);
+  });
+
   it('differentiates in double precision', async () => {
     const graph = Graph.create();
     graph.addInput('x', 'float64', [2]);

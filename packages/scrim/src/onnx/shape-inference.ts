@@ -35,6 +35,7 @@ import {
   UNKNOWN,
 } from './shapes/rule.js';
 import { SOURCE, storedType } from './shapes/source.js';
+import { TABLES } from './shapes/tables.js';
 import { WINDOW } from './shapes/window.js';
 import { dataTypeFromCode } from './tensor-proto.js';
 import { type Dimension, readValueInfo, type ValueType } from './value-info.js';
@@ -59,6 +60,8 @@ const MICROSOFT_RULES: ReadonlyMap<string, ShapeRule> = new Map(
     FusedGemm: MATRIX.Gemm as ShapeRule,
   }),
 );
+
+const TABLE_RULES: ReadonlyMap<string, ShapeRule> = new Map(Object.entries(TABLES));
 
 /** Nesting of functions and subgraphs that is followed; deeper bodies are left unknown. */
 const MAX_NESTING = 24;
@@ -321,6 +324,7 @@ function isStandard(node: NodeProto): boolean {
 
 function ruleOf(node: NodeProto): ShapeRule | undefined {
   if (isStandard(node)) return RULES.get(node.opType);
+  if (node.domain === 'ai.onnx.ml') return TABLE_RULES.get(node.opType);
   return node.domain === 'com.microsoft' ? MICROSOFT_RULES.get(node.opType) : undefined;
 }
 
