@@ -38,7 +38,7 @@ export function singleInput({ graph, name: model }: ModelSource): InputShape {
     throw new ScrimError(
       'UNSUPPORTED',
       `the input '${name}' of '${model}' is ${type?.dtype ?? 'of unknown type'}${type?.shape ? '' : ' of unknown rank'}, ` +
-        'expected float32 with the batch first',
+        "expected float32 with the batch first: 'scrim model bind --float32' makes it so",
     );
   }
   return { name, shape: type.shape };

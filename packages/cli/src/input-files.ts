@@ -1,5 +1,5 @@
 /**
- * Inputs of models that read no photos, from files: float32 .npy arrays, .csv tables of numbers and .wav recordings.
+ * Inputs of models that read no photos, from files: .npy arrays of numbers, .csv tables of numbers and .wav recordings.
  *
  * Each file gives rows, one input of the model each, in the shape the model declares. An array with the model's rank holds
  * one row for each place of its first axis, one with a rank less is a single row. A table holds a row a line, with or

@@ -99,6 +99,10 @@ function buildProgram(context: CommandContext): Command {
     .requiredOption('--out <file>', 'ONNX file to write')
     .option('--value <name=numbers...>', 'an input that always has this value, such as sr=16000; zeros for all 0')
     .option('--shape <name=sizes...>', 'sizes of an input that stays, such as input=N,576; a name stays symbolic')
+    .option(
+      '--float32',
+      'make half precision, quantised arithmetic and inputs of integers float32, so that it can be fitted',
+    )
     .option('--force', 'replace the file if it exists')
     .addOption(json())
     .action(action(async () => (await import('./commands/model-bind.js')).modelBind));

@@ -1,11 +1,26 @@
 /**
- * NumPy's .npy format, version 1 to 3, for float32 arrays in C order (numpy.lib.format). Other element types and Fortran
- * order are refused with the line that turns them into what is read.
+ * NumPy's .npy format, version 1 to 3, for arrays of numbers in C order (numpy.lib.format), read as float32. Integers that
+ * float32 does not hold, other element types and Fortran order are refused with the line that turns them into what is read.
  */
 import { ScrimError, sizeOf, type Tensor, tensor } from 'scrim';
 
 const MAGIC = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59];
 const MAX_HEADER = 65_536;
+
+/** How the elements of each type lie in memory, little endian. */
+const ELEMENTS: Readonly<Record<string, readonly [bytes: number, read: (view: DataView, at: number) => number]>> = {
+  '<f4': [4, (view, at) => view.getFloat32(at, true)],
+  '<f8': [8, (view, at) => view.getFloat64(at, true)],
+  '|b1': [1, (view, at) => view.getUint8(at)],
+  '|u1': [1, (view, at) => view.getUint8(at)],
+  '|i1': [1, (view, at) => view.getInt8(at)],
+  '<u2': [2, (view, at) => view.getUint16(at, true)],
+  '<i2': [2, (view, at) => view.getInt16(at, true)],
+  '<u4': [4, (view, at) => view.getUint32(at, true)],
+  '<i4': [4, (view, at) => view.getInt32(at, true)],
+  '<u8': [8, (view, at) => Number(view.getBigUint64(at, true))],
+  '<i8': [8, (view, at) => Number(view.getBigInt64(at, true))],
+};
 
 /** Reads an array. @throws ScrimError INVALID_DATA naming what is wrong */
 export function decodeNpy(bytes: Uint8Array): Tensor<'float32'> {
@@ -22,14 +37,22 @@ export function decodeNpy(bytes: Uint8Array): Tensor<'float32'> {
   const descr = /'descr':\s*'([^']*)'/.exec(header)?.[1];
   const dims = /'shape':\s*\(([\d,\sL]*)\)/.exec(header)?.[1];
   if (descr === undefined || dims === undefined) fail('has a header without descr and shape');
-  if (descr !== '<f4' || /'fortran_order':\s*True/.test(header)) {
-    fail(`holds ${descr}, expected <f4 in C order: numpy.ascontiguousarray(a, 'float32')`);
+  const [width, read] = ELEMENTS[descr ?? ''] ?? [];
+  if (!width || !read || /'fortran_order':\s*True/.test(header)) {
+    return fail(`holds ${descr}, expected numbers in C order: numpy.ascontiguousarray(a, 'float32')`);
   }
   const shape = (dims?.match(/\d+/g) ?? []).map(Number);
   const size = sizeOf(shape);
-  if (bytes.length - start !== size * 4) fail(`has ${bytes.length - start} bytes of data, expected ${size * 4}`);
-  // A copy: a Buffer's own slice() is a view that starts anywhere in its memory.
-  return tensor('float32', shape, new Float32Array(new Uint8Array(bytes.subarray(start)).buffer, 0, size));
+  if (bytes.length - start !== size * width)
+    fail(`has ${bytes.length - start} bytes of data, expected ${size * width}`);
+  const data = new Float32Array(size);
+  for (let i = 0; i < size; i++) {
+    const value = read(view, start + i * width);
+    data[i] = value;
+    if (!descr?.includes('f') && data[i] !== value)
+      fail(`holds the integer ${value}, which float32 can't: it ends at 2^24`);
+  }
+  return tensor('float32', shape, data);
 }
 
 /** Writes a float32 array, version 1. */

@@ -1,5 +1,6 @@
 /** `scrim detect`: faces with and without noise, and pictures of what left the trusted side. */
 import { basename, extname, join } from 'node:path';
+import { ScrimError, type ScrimErrorCode } from 'scrim';
 import { type NodeEngineOptions, writeImage } from 'scrim/node';
 import { type Detection, sideBySide } from 'scrim/vision';
 import { findBundle, openFor, photoSide, type TransformKind } from '../bundle-store.js';
@@ -41,11 +42,19 @@ export async function detect(context: CommandContext, options: DetectOptions, ph
   const reconstruction = await readReconstruction(bundle);
   const names = uniqueNames(photos);
   const rows: unknown[] = [];
+  const unreadable: { photo: string; error: string }[] = [];
   const table: string[][] = [];
   const progress = context.progress('detect', photos.length);
   for (const [i, photo] of photos.entries()) {
     context.signal.throwIfAborted();
-    const found = await clean.detect(photo, { minScore: options.threshold });
+    const found = await clean.detect(photo, { minScore: options.threshold }).catch((error: unknown) => {
+      // One photo alone has nothing to go on with.
+      if (!(error instanceof ScrimError) || !SKIPPED.has(error.code) || photos.length === 1) throw error;
+      unreadable.push({ photo, error: error.message });
+      context.remark(`skipped: ${error.message}`);
+    });
+    progress.update(i + 1);
+    if (!found) continue;
     // With noise scores are lower throughout; the document halves its threshold.
     const answer = await noisy.detect(photo, { minScore: options.threshold / 2, keepRelease: true });
     const [cleanFaces = [], noisyFaces = []] = [found.draws[0], answer.draws[0]];
@@ -78,16 +87,27 @@ export async function detect(context: CommandContext, options: DetectOptions, ph
       formatBytes(bytes),
       files.story,
     ]);
-    progress.update(i + 1);
   }
   progress.stop();
   if (options.json) {
-    context.printJson({ model: model.source, alpha: bundle.manifest.alpha, bundle: bundle.hash, photos: rows });
-    return;
+    context.printJson({
+      model: model.source,
+      alpha: bundle.manifest.alpha,
+      bundle: bundle.hash,
+      photos: rows,
+      unreadable,
+    });
+  } else printTable(context, model.name, bundle.manifest.alpha, options.threshold, table);
+  if (unreadable.length > 0) {
+    throw new ScrimError('INVALID_DATA', `${unreadable.length} of ${photos.length} photos could not be read`);
   }
-  context.print(
-    `${model.name} at alpha ${bundle.manifest.alpha}, scores from ${options.threshold} (with noise ${options.threshold / 2})`,
-  );
+}
+
+/** Errors of a photo that say nothing about the next one. */
+const SKIPPED: ReadonlySet<ScrimErrorCode> = new Set<ScrimErrorCode>(['INVALID_DATA', 'NOT_FOUND']);
+
+function printTable(context: CommandContext, model: string, alpha: number, threshold: number, table: string[][]): void {
+  context.print(`${model} at alpha ${alpha}, scores from ${threshold} (with noise ${threshold / 2})`);
   context.print(formatTable(['photo', 'faces clean', 'faces noisy', 'sent as FP32', 'picture'], table));
   context.print(
     'each picture: boxes on the clean path, a linear guess at the photo from what left, boxes on the noisy path',

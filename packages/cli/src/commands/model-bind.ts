@@ -1,8 +1,11 @@
-/** `scrim model bind`: a model with some inputs made constant and sizes made definite, so that it can be cut and fitted. */
+/**
+ * `scrim model bind`: a model with some inputs made constant, sizes made definite and element types made float32, so that it
+ * can be cut and fitted.
+ */
 import { existsSync } from 'node:fs';
 import { ScrimError, sizeOf, type Tensor, tensor } from 'scrim';
 import { writeFileAtomically } from 'scrim/node';
-import { bindInputs, type Dimension, type Graph, inferShapes } from 'scrim/onnx';
+import { bindInputs, type Dimension, type Graph, inferShapes, toFloat32 } from 'scrim/onnx';
 import type { CommandContext } from '../context.js';
 import { loadModelSource } from '../model-source.js';
 
@@ -12,6 +15,7 @@ export async function modelBind(
     out: string;
     value?: readonly string[];
     shape?: readonly string[];
+    float32?: boolean;
     force?: boolean;
     json?: boolean;
   },
@@ -20,7 +24,8 @@ export async function modelBind(
   if (existsSync(options.out) && !options.force) {
     throw new ScrimError('ALREADY_EXISTS', `'${options.out}' exists; --force replaces it`);
   }
-  const { graph } = await loadModelSource(spec);
+  const { graph: source } = await loadModelSource(spec);
+  const graph = options.float32 ? toFloat32(source) : source;
   const shapes = Object.fromEntries((options.shape ?? []).map((text) => parseShape(text)));
   const given = (options.value ?? []).map((text) => assignment('--value', text));
   // Sizes first: a value of zeros takes its size from them.

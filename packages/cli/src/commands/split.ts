@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ScrimError } from 'scrim';
-import { writeFileAtomically } from 'scrim/node';
+import { writeFilesAtomically } from 'scrim/node';
 import { splitAt, splitReport } from 'scrim/split';
 import type { CommandContext } from '../context.js';
 import { loadModelSource } from '../model-source.js';
@@ -28,8 +28,12 @@ export async function split(
       throw new ScrimError('ALREADY_EXISTS', `'${file}' exists; --force replaces it`);
   }
   const { head, tail } = splitAt(graph, names);
-  await writeFileAtomically(files.head, head.encode());
-  await writeFileAtomically(files.tail, tail.encode());
+  await writeFilesAtomically(
+    new Map([
+      [files.head, head.encode()],
+      [files.tail, tail.encode()],
+    ]),
+  );
   const result = {
     cut: names,
     head: { file: files.head, inputs: head.inputNames, nodes: head.nodes().length },

@@ -31,6 +31,7 @@ export class Emitter {
   readonly opset: number;
   readonly target: GradientTarget;
   readonly #types: ReadonlyMap<string, ValueType>;
+  readonly #values: ReadonlyMap<string, { readonly elements: readonly number[] }>;
   readonly #constants = new Map<string, string>();
   readonly #shapes = new Map<string, string>();
   readonly #sizes = new Map<string, Size>();
@@ -38,12 +39,18 @@ export class Emitter {
   #prefix = 'gradient';
   #dtype: DataType = 'float32';
 
-  /** `types` are those of the forward values, from shape inference. */
-  constructor(graph: Graph, types: ReadonlyMap<string, ValueType>, target: GradientTarget = 'cpu') {
+  /** `types` are those of the forward values, and `values` the small integer tensors among them, from shape inference. */
+  constructor(
+    graph: Graph,
+    types: ReadonlyMap<string, ValueType>,
+    values: ReadonlyMap<string, { readonly elements: readonly number[] }>,
+    target: GradientTarget,
+  ) {
     this.graph = graph;
     this.opset = graph.opset;
     this.target = target;
     this.#types = types;
+    this.#values = values;
   }
 
   /** The nodes that follow have names that start with `prefix` and work on gradients of element type `dtype`. */
@@ -75,6 +82,11 @@ export class Emitter {
   }
 
   // Types of forward values.
+
+  /** The integers that a forward value holds whatever is fed; undefined if they are not known. */
+  integers(value: string): readonly number[] | undefined {
+    return this.#values.get(value)?.elements;
+  }
 
   /** Element type of a forward value; float32 where inference could not tell. */
   dtype(value: string): DataType {
@@ -334,14 +346,12 @@ export class Emitter {
 
   /** Inserts axes of size 1. */
   unsqueeze(x: string, axes: readonly number[]): string {
-    if (this.opset >= 13) return this.op('Unsqueeze', [x, this.ints(axes)]);
-    return this.op('Unsqueeze', [x], { axes });
+    return this.op('Unsqueeze', [x, this.ints(axes)]);
   }
 
   /** Removes axes of size 1. */
   squeeze(x: string, axes: readonly number[]): string {
-    if (this.opset >= 13) return this.op('Squeeze', [x, this.ints(axes)]);
-    return this.op('Squeeze', [x], { axes });
+    return this.op('Squeeze', [x, this.ints(axes)]);
   }
 
   /** Broadcasts to the shape of a forward value. */
@@ -393,7 +403,8 @@ export class Emitter {
 
   /** Sums over axes. */
   reduceSum(x: string, axes: readonly number[], keepdims: boolean): string {
-    return this.#reduce('ReduceSum', 13, x, axes, keepdims);
+    if (axes.length === 0) return x;
+    return this.op('ReduceSum', [x, this.ints(axes)], { keepdims: keepdims ? 1 : 0 });
   }
 
   /**
@@ -426,13 +437,19 @@ export class Emitter {
 
   /** Means over axes. */
   reduceMean(x: string, axes: readonly number[], keepdims: boolean): string {
-    return this.#reduce('ReduceMean', 18, x, axes, keepdims);
+    return this.#reduce('ReduceMean', x, axes, keepdims);
   }
 
-  #reduce(opType: string, axesInputSince: number, x: string, axes: readonly number[], keepdims: boolean): string {
+  /** Products over axes. */
+  reduceProd(x: string, axes: readonly number[], keepdims: boolean): string {
+    return this.#reduce('ReduceProd', x, axes, keepdims);
+  }
+
+  /** The axes of these are an input since operator set 18. */
+  #reduce(opType: string, x: string, axes: readonly number[], keepdims: boolean): string {
     if (axes.length === 0) return x;
     const keep = keepdims ? 1 : 0;
-    if (this.opset >= axesInputSince) return this.op(opType, [x, this.ints(axes)], { keepdims: keep });
+    if (this.opset >= 18) return this.op(opType, [x, this.ints(axes)], { keepdims: keep });
     return this.op(opType, [x], { axes, keepdims: keep });
   }
 

@@ -4,12 +4,13 @@
  * One forward sweep marks the values that depend on what is differentiated by, one backward sweep calls the rule of each
  * node between them and the loss and adds up the gradients of values used more than once. The backward nodes are plain
  * ONNX operators of the graph's own operator set, so the same engine runs both directions, and a graph with gradients
- * can be differentiated again.
+ * can be differentiated again. Rules are written for operator set 17 and newer; an older graph is raised to it first.
  */
 import { ScrimError } from '../errors.js';
 import type { NodeProto } from '../onnx/gen/onnx_pb.js';
 import { type Graph, usedBy } from '../onnx/graph.js';
-import { inferShapes } from '../onnx/shape-inference.js';
+import { raiseOpset } from '../onnx/raise-opset.js';
+import { inferShapes, inferValues } from '../onnx/shape-inference.js';
 import type { ValueType } from '../onnx/value-info.js';
 import { Emitter, floatTensor, type GradientTarget } from './emitter.js';
 import { type GradientRule, RuleContext, unsupportedOperator } from './rule.js';
@@ -50,17 +51,19 @@ export function gradientName(value: string): string {
 /**
  * Adds to `graph`, in place, the nodes that compute the gradient of `loss` by each value of `wrt`, and returns the name
  * of each gradient. A gradient has the shape and element type of its value. A value on which the loss does not depend,
- * or only through steps and integers, gets zeros.
+ * or only through steps and integers, gets zeros. A graph of an older operator set than 17 is rewritten in that one.
  * @throws ScrimError INVALID_ARGUMENT if `loss` or a value of `wrt` does not exist or has the wrong type; UNSUPPORTED
  * naming operator, node and value if something on the way has no rule, or its rank stays unknown.
  */
 export function addGradients(graph: Graph, options: GradientOptions): Map<string, string> {
   const { loss, wrt, inputShapes, outputs = false, target = 'cpu' } = options;
-  const types = inferShapes(graph, inputShapes === undefined ? {} : { inputShapes });
+  raiseOpset(graph);
+  const given = inputShapes === undefined ? {} : { inputShapes };
+  const types = inferShapes(graph, given);
   checkLoss(graph, loss, types);
   for (const value of wrt) checkVariable(graph, value, types);
 
-  const emit = new Emitter(graph, types, target);
+  const emit = new Emitter(graph, types, inferValues(graph, given), target);
   const forward = [...graph.nodes()];
   const active = dependents(forward, wrt, types);
   const collected = new Map<string, string[]>();
@@ -83,11 +86,13 @@ export function addGradients(graph: Graph, options: GradientOptions): Map<string
       continue;
     }
     const half = [...node.input, ...node.output].find((name) => active.has(name) && isHalf(types.get(name) ?? FLOAT32));
-    if (half !== undefined) throw unsupportedOperator(node, `'${half}' has half precision`);
+    if (half !== undefined) {
+      throw unsupportedOperator(node, `'${half}' has half precision; 'scrim model bind --float32' makes it float32`);
+    }
     emit.begin(`gradient/${node.name}`, emit.dtype(node.output[0] ?? ''));
     const gradients = node.output.map(gradientOf);
     const context = new RuleContext(node, emit, gradients, (value) => active.has(value));
-    const results = ruleOf(node, graph.opset)(context);
+    const results = ruleOf(node)(context);
     results.forEach((gradient, i) => {
       const input = node.input[i];
       if (gradient === undefined || input === undefined || !active.has(input)) return;
@@ -108,8 +113,8 @@ export function addGradients(graph: Graph, options: GradientOptions): Map<string
 }
 
 /** True if gradients can flow through `node`, or its outputs have the gradient 0. */
-export function supportsGradient(node: NodeProto, opset: number): boolean {
-  return judge(node, opset).differentiable !== 'no';
+export function supportsGradient(node: NodeProto): boolean {
+  return judge(node).differentiable !== 'no';
 }
 
 /**
@@ -117,13 +122,28 @@ export function supportsGradient(node: NodeProto, opset: number): boolean {
  * {@link addGradients} where it depends on constants or shapes (such as a Dropout in training mode).
  */
 export function differentiability(graph: Graph): Differentiability[] {
-  return graph.nodes().map((node) => judge(node, graph.opset));
+  const types = inferShapes(graph);
+  const isInteger = (name: string): boolean => {
+    const type = types.get(name);
+    return type !== undefined && !isFloat(type) && !isHalf(type);
+  };
+  return graph.nodes().map((node) => {
+    const used = usedBy(node);
+    // No gradient reaches what computes with integers alone.
+    return used.length > 0 && used.every(isInteger)
+      ? { node: node.name, operator: operatorOf(node), differentiable: 'stops' }
+      : judge(node);
+  });
 }
 
-function judge(node: NodeProto, opset: number): Differentiability {
-  const operator = node.domain === '' ? node.opType : `${node.domain}.${node.opType}`;
+function operatorOf(node: NodeProto): string {
+  return node.domain === '' ? node.opType : `${node.domain}.${node.opType}`;
+}
+
+function judge(node: NodeProto): Differentiability {
+  const operator = operatorOf(node);
   if (isStandard(node) && STOPS.has(node.opType)) return { node: node.name, operator, differentiable: 'stops' };
-  const rule = findRule(node, opset);
+  const rule = findRule(node);
   return typeof rule === 'string'
     ? { node: node.name, operator, differentiable: 'no', reason: rule }
     : { node: node.name, operator, differentiable: 'yes' };
@@ -134,18 +154,39 @@ function isStandard(node: NodeProto): boolean {
 }
 
 /** The rule of a node, or why it has none. */
-function findRule(node: NodeProto, opset: number): GradientRule | string {
+function findRule(node: NodeProto): GradientRule | string {
   const entry = isStandard(node) ? RULES.get(node.opType) : undefined;
-  if (!entry) return 'there is no gradient rule for it';
+  if (!entry) {
+    return QUANTISED.has(node.opType)
+      ? "it is quantised arithmetic, which has no gradient; 'scrim model bind --float32' makes it float32"
+      : 'there is no gradient rule for it';
+  }
   if (typeof entry === 'function') return entry;
-  return entry.refuse(node, opset) ?? entry.gradient;
+  return entry.refuse(node) ?? entry.gradient;
 }
 
-function ruleOf(node: NodeProto, opset: number): GradientRule {
-  const rule = findRule(node, opset);
+function ruleOf(node: NodeProto): GradientRule {
+  const rule = findRule(node);
   if (typeof rule === 'string') throw unsupportedOperator(node, rule);
   return rule;
 }
+
+/**
+ * Operators that compute with quantised values: steps everywhere, whose gradient of 0 would be right and of no use to
+ * anyone. They are refused instead.
+ */
+const QUANTISED: ReadonlySet<string> = new Set([
+  'ConvInteger',
+  'DequantizeLinear',
+  'DynamicQuantizeLSTM',
+  'DynamicQuantizeLinear',
+  'DynamicQuantizeMatMul',
+  'MatMulInteger',
+  'MatMulIntegerToFloat',
+  'QLinearConv',
+  'QLinearMatMul',
+  'QuantizeLinear',
+]);
 
 /** Values that depend on `sources` through operators that let gradients pass, sources included. */
 function dependents(
@@ -159,7 +200,8 @@ function dependents(
     if (!usedBy(node).some((name) => active.has(name))) continue;
     for (const output of node.output) {
       const type = types.get(output);
-      if (output !== '' && (type === undefined || isFloat(type) || isHalf(type))) active.add(output);
+      const carries = type === undefined || isFloat(type) || isHalf(type) || QUANTISED.has(node.opType);
+      if (output !== '' && carries) active.add(output);
     }
   }
   return active;

@@ -70,10 +70,10 @@ export class RuleContext {
     return name === '' ? undefined : this.emit.graph.constant(name);
   }
 
-  /** The integers of constant input `i`. */
-  constantInts(i: number): number[] | undefined {
+  /** The integers of input `i`, which is a constant or follows from constants and known sizes. */
+  constantInts(i: number): readonly number[] | undefined {
     const value = this.constant(i);
-    return value && Array.from(value.data as ArrayLike<number | bigint>, Number);
+    return value ? Array.from(value.data as ArrayLike<number | bigint>, Number) : this.emit.integers(this.input(i));
   }
 
   /** The error for a form of the operator that the rule does not cover. */
@@ -88,7 +88,7 @@ export type GradientRule = (context: RuleContext) => readonly (string | undefine
 /** A rule that some forms of the operator have none of: `refuse` says why, from the node alone. */
 export interface GuardedRule {
   readonly gradient: GradientRule;
-  readonly refuse: (node: NodeProto, opset: number) => string | undefined;
+  readonly refuse: (node: NodeProto) => string | undefined;
 }
 
 /** Rules by operator of the default domain. */

@@ -100,15 +100,32 @@ export async function writeDirectory(
 
 /** Writes one file under a temporary name beside it and renames it. */
 export async function writeFileAtomically(path: string, bytes: Uint8Array | string): Promise<void> {
-  await mkdir(dirname(resolve(path)), { recursive: true });
+  await writeFilesAtomically(new Map([[path, bytes]]));
+}
+
+/**
+ * Writes files that belong together: none takes its place before all are written whole.
+ * @throws as {@link writeFileAtomically}
+ */
+export async function writeFilesAtomically(files: ReadonlyMap<string, Uint8Array | string>): Promise<void> {
   // Two machines that share a volume may have processes of one number.
-  const temporary = `${path}.${process.pid}-${randomBytes(4).toString('hex')}.part`;
+  const suffix = `${process.pid}-${randomBytes(4).toString('hex')}.part`;
+  const written: [path: string, temporary: string][] = [];
+  let current = '';
   try {
-    await writeFile(temporary, bytes);
-    await rename(temporary, path);
+    for (const [path, bytes] of files) {
+      current = path;
+      await mkdir(dirname(resolve(path)), { recursive: true });
+      written.push([path, `${path}.${suffix}`]);
+      await writeFile(`${path}.${suffix}`, bytes);
+    }
+    for (const [path, temporary] of written) {
+      current = path;
+      await rename(temporary, path);
+    }
   } catch (error) {
-    await rm(temporary, { force: true });
-    throw ScrimError.from(error, 'INTERNAL', `'${path}' can't be written`);
+    for (const [, temporary] of written) await rm(temporary, { force: true });
+    throw ScrimError.from(error, 'INTERNAL', `'${current}' can't be written`);
   }
 }
 

@@ -1,5 +1,11 @@
 /** `scrim/node`: engines, files, photos and cryptography of a Node process. */
-export { openBundle, recordResults, writeDirectory, writeFileAtomically } from './bundle-files.js';
+export {
+  openBundle,
+  recordResults,
+  writeDirectory,
+  writeFileAtomically,
+  writeFilesAtomically,
+} from './bundle-files.js';
 export { type CanvasOptions, createCanvases } from './canvases.js';
 export type { ClientTls } from './client-tls.js';
 export { attachExternalFiles } from './external-data.js';

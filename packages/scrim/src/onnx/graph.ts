@@ -41,7 +41,7 @@ export interface AddOptions {
 export const OPSET_RANGE: { readonly min: number; readonly max: number } = { min: 11, max: 22 };
 
 /** IR version written with each operator set, from the release table of the ONNX project. */
-function irVersionFor(opset: number): number {
+export function irVersionFor(opset: number): number {
   if (opset <= 11) return 6;
   if (opset <= 14) return 7;
   if (opset <= 18) return 8;
@@ -326,6 +326,13 @@ export class Graph {
     return names;
   }
 
+  /** Replaces the list of nodes, in topological order or not. @throws ScrimError as the constructor */
+  setNodes(nodes: readonly NodeProto[]): void {
+    this.proto.node = [...nodes];
+    this.#reindex();
+    this.nodes();
+  }
+
   /** Removes a node; its outputs must be unused. */
   removeNode(node: NodeProto): void {
     for (const output of node.output) {
@@ -406,6 +413,16 @@ export class Graph {
     proto.sparseInitializer = proto.sparseInitializer.filter(({ values }) => !names.has(values?.name ?? ''));
     proto.input = types.map(({ name, type }) => valueInfo(name, type));
     this.#reindex();
+  }
+
+  /** Takes the graph input `name` away: it is a copy of `value` from now on, for all that read it. */
+  bindInput(name: string, value: string): void {
+    if (!this.isInput(name)) throw new ScrimError('INVALID_ARGUMENT', `'${name}' is no input`);
+    if (!this.has(value)) throw new ScrimError('INVALID_ARGUMENT', `there is no value '${value}' to copy`);
+    const { proto } = this;
+    proto.input = proto.input.filter((input) => input.name !== name);
+    const copy = { name: this.uniqueName(`${name}/bound`), opType: 'Identity', input: [value], output: [name] };
+    this.setNodes([...proto.node, create(NodeProtoSchema, copy)]);
   }
 
   /** Removes nodes, initializers, declared types and inputs that no output needs (inputs only when asked). */

@@ -9,6 +9,8 @@ export { AttributeProto_AttributeType, ModelProtoSchema } from './gen/onnx_pb.js
 export * from './graph.js';
 export { isSteady } from './is-steady.js';
 export * from './pad-conv-channels.js';
+export * from './raise-opset.js';
 export * from './shape-inference.js';
 export * from './tensor-proto.js';
+export * from './to-float32.js';
 export * from './value-info.js';

@@ -35,6 +35,7 @@ import {
   UNKNOWN,
 } from './shapes/rule.js';
 import { SOURCE, storedType } from './shapes/source.js';
+import { TABLES } from './shapes/tables.js';
 import { WINDOW } from './shapes/window.js';
 import { dataTypeFromCode } from './tensor-proto.js';
 import { type Dimension, readValueInfo, type ValueType } from './value-info.js';
@@ -59,6 +60,8 @@ const MICROSOFT_RULES: ReadonlyMap<string, ShapeRule> = new Map(
     FusedGemm: MATRIX.Gemm as ShapeRule,
   }),
 );
+
+const TABLE_RULES: ReadonlyMap<string, ShapeRule> = new Map(Object.entries(TABLES));
 
 /** Nesting of functions and subgraphs that is followed; deeper bodies are left unknown. */
 const MAX_NESTING = 24;
@@ -92,10 +95,26 @@ export function inferValues(
   options: InferShapesOptions = {},
 ): Map<string, ValueType & { readonly elements: readonly number[] }> {
   const found = new Map<string, ValueType & { readonly elements: readonly number[] }>();
+  for (const [name, { dtype, shape, elements }] of inferSizes(graph, options)) {
+    if (!elements.every((element) => typeof element === 'number')) continue;
+    found.set(name, { dtype, shape, elements: elements as readonly number[] });
+  }
+  return found;
+}
+
+/**
+ * The same with elements that follow from the inputs' sizes, whatever those are: a symbol or an expression, as in a shape.
+ * @throws ScrimError as {@link inferShapes}
+ */
+export function inferSizes(
+  graph: Graph,
+  options: InferShapesOptions = {},
+): Map<string, ValueType & { readonly elements: readonly Dimension[] }> {
+  const found = new Map<string, ValueType & { readonly elements: readonly Dimension[] }>();
   for (const [name, { dtype, shape, value }] of new Inference(graph).infer(options.inputShapes ?? {})) {
     if (dtype !== 'int64' && dtype !== 'int32' && dtype !== 'bool') continue;
-    if (!shape || !isStatic(shape) || !value?.every((element) => typeof element === 'number')) continue;
-    found.set(name, { dtype, shape, elements: value as readonly number[] });
+    if (!shape || !isStatic(shape) || !value?.every((element) => element !== '')) continue;
+    found.set(name, { dtype, shape, elements: value });
   }
   return found;
 }
@@ -305,6 +324,7 @@ function isStandard(node: NodeProto): boolean {
 
 function ruleOf(node: NodeProto): ShapeRule | undefined {
   if (isStandard(node)) return RULES.get(node.opType);
+  if (node.domain === 'ai.onnx.ml') return TABLE_RULES.get(node.opType);
   return node.domain === 'com.microsoft' ? MICROSOFT_RULES.get(node.opType) : undefined;
 }
 

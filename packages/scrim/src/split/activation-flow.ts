@@ -51,15 +51,18 @@ export function findRandomNodes(graph: Graph): (node: NodeProto) => boolean {
   return isRandom;
 }
 
-/** Finds the activations of `graph` in time proportional to its size. */
-export function findActivations(graph: Graph): ActivationFlow {
+/**
+ * Finds the activations of `graph` in time proportional to its size. Values in `given` count as constants, whatever they
+ * are computed from.
+ */
+export function findActivations(graph: Graph, given: ReadonlySet<string> = new Set()): ActivationFlow {
   const isRandom = findRandomNodes(graph);
   const all = graph.nodes();
   const uses = new Map(all.map((node) => [node, usedBy(node)]));
   const dependent = new Set<string>(graph.inputNames);
   for (const node of all) {
     if (isRandom(node) || uses.get(node)?.some((name) => dependent.has(name))) {
-      for (const output of node.output) if (output !== '') dependent.add(output);
+      for (const output of node.output) if (output !== '' && !given.has(output)) dependent.add(output);
     }
   }
   const needed = new Set<string>(graph.outputNames);

@@ -5,12 +5,15 @@
  * reads. Neither fed inputs nor outputs can be cut: there the input itself, or the answer, would cross. Every cut of one
  * tensor is found: in a topological order a value lies on every path exactly if no edge spans its place. Cuts of several
  * tensors are those met along the graph's own topological order, once each: what crosses there is what nodes so far have
- * made and nodes to come still read. One sweep, in time proportional to the graph.
+ * made and nodes to come still read. Two sweeps, each in time proportional to the graph: one takes every value as it is, the
+ * other lets sizes go past a cut from which they can be read (carried-sizes.ts).
  */
 import { assertArgument } from '../errors.js';
-import { countFlops, type Dimension, type Graph, inferShapes, type ValueType } from '../onnx/index.js';
+import { countFlops, type Dimension, type FlopCount, type Graph, inferShapes, type ValueType } from '../onnx/index.js';
 import { BYTES_PER_ELEMENT, type DataType } from '../tensor.js';
-import { type Activation, findActivations } from './activation-flow.js';
+import { type Activation, type ActivationFlow, findActivations } from './activation-flow.js';
+import { findSizes, readableSizes } from './carried-sizes.js';
+import { findBypass } from './split-at.js';
 
 /** A tensor that crosses a cut. */
 export interface CutTensor {
@@ -72,65 +75,99 @@ export function listCuts(graph: Graph, options: ListCutsOptions = {}): Cut[] {
     `maxTensors is ${maxTensors}, expected an integer from 1 to 16`,
   );
   const types = inferShapes(graph, inputShapes ? { inputShapes } : {});
-  const flops = countFlops(graph, types);
-  const { nodes, activations } = findActivations(graph);
-  const inputBytes = sum(graph.inputNames.map((name) => bytesOf(describeTensor(name, types))));
-  const counts = nodes.map((node) => flops.of(node) ?? 0);
-  const total = counts.reduce((a, b) => a + b, 0);
+  const sweep = new Sweep(graph, types, maxTensors);
+  const strict = sweep.over(findActivations(graph));
+  // Whether a tail can read a size off what crosses must not rest on the sizes at hand.
+  const sizes = findSizes(graph);
+  const given = new Set(sizes.keys());
+  if (given.size === 0) return strict.sort((a, b) => a.tensors.length - b.tensors.length);
+  const open = inputShapes ? inferShapes(graph) : types;
+  const lenient = sweep.over(findActivations(graph, given), (names) => {
+    const readable = readableSizes(sizes, names, open);
+    return findBypass(graph, new Set([...names, ...readable])) === undefined;
+  });
+  const cuts = new Map(lenient.map((cut) => [cut.name, cut]));
+  for (const cut of strict) {
+    const rest = cut.tensors.filter(({ name }) => !given.has(name)).map(({ name }) => name);
+    if (rest.length === cut.tensors.length || !cuts.has(rest.join(' + '))) cuts.set(cut.name, cut);
+  }
+  return [...cuts.values()].sort((a, b) => a.tensors.length - b.tensors.length || a.headNodes - b.headNodes);
+}
 
-  const live = new Map<string, number>();
-  const cuts: Cut[] = [];
-  const seen = new Set<string>();
-  let blocked = 0;
-  const expiring = new Map<number, string[]>();
-  for (const { name, from, until } of activations.values()) {
-    if (until <= from) continue;
-    const names = expiring.get(until);
-    if (names) names.push(name);
-    else expiring.set(until, [name]);
-    if (from < 0) blocked++;
+/** What is the same for every sweep over one graph. */
+class Sweep {
+  readonly #types: ReadonlyMap<string, ValueType>;
+  readonly #maxTensors: number;
+  readonly #flops: FlopCount;
+  readonly #inputBytes: number | undefined;
+
+  constructor(graph: Graph, types: ReadonlyMap<string, ValueType>, maxTensors: number) {
+    this.#types = types;
+    this.#maxTensors = maxTensors;
+    this.#flops = countFlops(graph, types);
+    this.#inputBytes = sum(graph.inputNames.map((name) => bytesOf(describeTensor(name, types))));
   }
-  let headFlops = 0;
-  for (const [i, node] of nodes.entries()) {
-    headFlops += counts[i] ?? 0;
-    for (const name of expiring.get(i) ?? []) {
-      if ((activations.get(name)?.from ?? -1) < 0) blocked--;
-      live.delete(name);
+
+  /** The cuts along the order of the nodes; `accept` may refuse some by the names of what crosses. */
+  over({ nodes, activations }: ActivationFlow, accept: (names: readonly string[]) => boolean = () => true): Cut[] {
+    const counts = nodes.map((node) => this.#flops.of(node) ?? 0);
+    const total = counts.reduce((a, b) => a + b, 0);
+
+    const live = new Map<string, number>();
+    const cuts: Cut[] = [];
+    const seen = new Set<string>();
+    let blocked = 0;
+    const expiring = new Map<number, string[]>();
+    for (const { name, from, until } of activations.values()) {
+      if (until <= from) continue;
+      const names = expiring.get(until);
+      if (names) names.push(name);
+      else expiring.set(until, [name]);
+      if (from < 0) blocked++;
     }
-    for (const name of node.output) {
-      const activation = activations.get(name);
-      if (!activation || activation.until <= i) continue;
-      if (activation.until === Number.POSITIVE_INFINITY) blocked++;
-      else live.set(name, i);
+    let headFlops = 0;
+    for (const [i, node] of nodes.entries()) {
+      headFlops += counts[i] ?? 0;
+      for (const name of expiring.get(i) ?? []) {
+        if ((activations.get(name)?.from ?? -1) < 0) blocked--;
+        live.delete(name);
+      }
+      for (const name of node.output) {
+        const activation = activations.get(name);
+        if (!activation || activation.until <= i) continue;
+        if (activation.until === Number.POSITIVE_INFINITY) blocked++;
+        else live.set(name, i);
+      }
+      if (blocked > 0 || live.size === 0 || live.size > this.#maxTensors) continue;
+      const names = [...live.keys()];
+      const key = JSON.stringify(names);
+      if (seen.has(key)) continue;
+      seen.add(key);
+      if (!accept(names)) continue;
+      const tensors = names.map((name) => describeTensor(name, this.#types));
+      const bytesFp32 = sum(tensors.map((tensor) => bytesOf(tensor, 4)));
+      const bytesFp16 = sum(tensors.map((tensor) => bytesOf(tensor, 2)));
+      const ratio = (bytes: number | undefined): number | undefined =>
+        bytes === undefined || !this.#inputBytes ? undefined : bytes / this.#inputBytes;
+      cuts.push({
+        name: names.join(' + '),
+        tensors,
+        determined: names.length === 1 ? [] : findDetermined(names, activations),
+        isFloat: tensors.every(({ isFloat }) => isFloat),
+        bytesFp32,
+        bytesFp16,
+        ratioFp32: ratio(bytesFp32),
+        ratioFp16: ratio(bytesFp16),
+        headNodes: i + 1,
+        tailNodes: nodes.length - i - 1,
+        headFlops,
+        tailFlops: total - headFlops,
+        headShare: total > 0 ? headFlops / total : undefined,
+        tailShare: total > 0 ? 1 - headFlops / total : undefined,
+      });
     }
-    if (blocked > 0 || live.size === 0 || live.size > maxTensors) continue;
-    const names = [...live.keys()];
-    const key = JSON.stringify(names);
-    if (seen.has(key)) continue;
-    seen.add(key);
-    const tensors = names.map((name) => describeTensor(name, types));
-    const bytesFp32 = sum(tensors.map((tensor) => bytesOf(tensor, 4)));
-    const bytesFp16 = sum(tensors.map((tensor) => bytesOf(tensor, 2)));
-    const ratio = (bytes: number | undefined): number | undefined =>
-      bytes === undefined || !inputBytes ? undefined : bytes / inputBytes;
-    cuts.push({
-      name: names.join(' + '),
-      tensors,
-      determined: names.length === 1 ? [] : findDetermined(names, activations),
-      isFloat: tensors.every(({ isFloat }) => isFloat),
-      bytesFp32,
-      bytesFp16,
-      ratioFp32: ratio(bytesFp32),
-      ratioFp16: ratio(bytesFp16),
-      headNodes: i + 1,
-      tailNodes: nodes.length - i - 1,
-      headFlops,
-      tailFlops: total - headFlops,
-      headShare: total > 0 ? headFlops / total : undefined,
-      tailShare: total > 0 ? 1 - headFlops / total : undefined,
-    });
+    return cuts;
   }
-  return cuts.sort((a, b) => a.tensors.length - b.tensors.length);
 }
 
 const FLOATS: ReadonlySet<DataType> = new Set(['float32', 'float64', 'float16', 'bfloat16']);

@@ -20,6 +20,7 @@ import {
   valueInfo,
 } from '../onnx/index.js';
 import { findActivations, findRandomNodes } from './activation-flow.js';
+import { findSizes, readableSizes, readSizes } from './carried-sizes.js';
 
 /** The two halves of a model. */
 export interface SplitModel {
@@ -34,7 +35,8 @@ export interface SplitModel {
  * them as read-only and replace them with `setInitializer`.
  *
  * Any set of activations through which every path from the inputs passes is accepted, whether `listCuts` met it or not;
- * nodes between two of them may then be computed on both sides. A cut can't hold an output of the model, or leave one
+ * nodes between two of them may then be computed on both sides. Sizes may go past it where they can be read off what crosses
+ * (carried-sizes.ts). A cut can't hold an output of the model, or leave one
  * that the head alone computes: there would be no way back for it but around the noise.
  * @throws ScrimError INVALID_ARGUMENT if a name is no activation, is an output, or isn't read by the tail, and if some
  * path goes past the cut (the message spells one out); UNSUPPORTED if a tensor's element type can't be told or a random
@@ -43,12 +45,16 @@ export interface SplitModel {
 export function splitAt(graph: Graph, names: readonly string[]): SplitModel {
   checkNames(graph, names);
   const cut = new Set(names);
-  const tailNodes = collect(graph, graph.outputNames, cut);
-  const read = new Set([...tailNodes].flatMap(usedBy));
+  const types = inferShapes(graph);
   const bypass = findBypass(graph, cut);
-  if (bypass) {
+  const sizes = bypass === undefined ? undefined : findSizes(graph);
+  const carried = sizes ? readableSizes(sizes, names, types) : new Set<string>();
+  const stop = new Set([...cut, ...carried]);
+  if (bypass !== undefined && findBypass(graph, stop) !== undefined) {
     throw new ScrimError('INVALID_ARGUMENT', `${quote(names)} is no cut: ${bypass} goes past it`);
   }
+  const tailNodes = collect(graph, graph.outputNames, stop);
+  const read = new Set([...tailNodes].flatMap(usedBy));
   for (const name of names) {
     if (!read.has(name)) {
       throw new ScrimError(
@@ -67,7 +73,6 @@ export function splitAt(graph: Graph, names: readonly string[]): SplitModel {
       );
     }
   }
-  const types = inferShapes(graph);
   const crossing = names.map((name): ValueInfoProto => {
     const type: ValueType | undefined = types.get(name) ?? graph.declaredType(name);
     if (!type) {
@@ -83,9 +88,17 @@ export function splitAt(graph: Graph, names: readonly string[]): SplitModel {
     return type ? valueInfo(info.name, type) : info;
   });
   const inputs = graph.proto.input.filter(({ name }) => graph.isInput(name));
+  const past = [...carried].filter((name) => read.has(name));
+  const tail = extractGraph(graph, {
+    name: `${graph.proto.name}_tail`,
+    nodes: tailNodes,
+    inputs: [...crossing, ...past.map((name) => valueInfo(name, types.get(name) as ValueType))],
+    outputs,
+  });
+  if (sizes) readSizes(tail, past, sizes, names, types);
   return {
     head: extractGraph(graph, { name: `${graph.proto.name}_head`, nodes: headNodes, inputs, outputs: crossing }),
-    tail: extractGraph(graph, { name: `${graph.proto.name}_tail`, nodes: tailNodes, inputs: crossing, outputs }),
+    tail,
   };
 }
 
@@ -121,8 +134,8 @@ function collect(graph: Graph, wanted: readonly string[], stop: ReadonlySet<stri
   return nodes;
 }
 
-/** A path from a fed input to an output that avoids the cut, in words; undefined if there is none. */
-function findBypass(graph: Graph, cut: ReadonlySet<string>): string | undefined {
+/** A path from a fed input to an output that avoids the values in `cut`, in words; undefined if there is none. */
+export function findBypass(graph: Graph, cut: ReadonlySet<string>): string | undefined {
   const next = new Map<string, string | undefined>(graph.outputNames.map((name) => [name, undefined]));
   for (const [value] of next) {
     if (cut.has(value)) continue;

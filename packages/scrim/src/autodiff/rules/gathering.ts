@@ -2,8 +2,7 @@
  * Gradients of operators that pick or place elements by index: what was picked twice is summed.
  *
  * Constant indices are inverted while the graph is built, so that the gradient is Gather and Add alone. Others go
- * through Scatter with reduction = add, which exists from operator set 16 on; before, through a product with a one-hot
- * matrix.
+ * through Scatter with reduction = add.
  */
 import { intAttribute, stringAttribute } from '../../onnx/attributes.js';
 import { int64 } from '../../tensor.js';
@@ -33,26 +32,20 @@ const gather: GradientRule = (context) => {
     if (gathered !== undefined) return [gathered];
   }
   const flat = emit.rank(indices) === 1 ? indices : emit.reshape(indices, [count]);
-  if (emit.opset >= 16) {
-    // Rows to the front, scattered into zeros, and back.
-    const perm = [axis, ...Array.from({ length: rank }, (_, i) => i).filter((i) => i !== axis)];
-    const zeros = emit.op('ConstantOfShape', [emit.vector([size, ...before, ...after])], {
-      value: floatTensor(emit.dtype(x), [1], [0]),
-    });
-    const placed = emit.op('ScatterND', [zeros, emit.reshape(flat, [count, 1]), emit.transpose(rows, perm)], {
-      reduction: 'add',
-    });
-    return [
-      emit.transpose(
-        placed,
-        perm.map((_, i) => perm.indexOf(i)),
-      ),
-    ];
-  }
-  const values = emit.constant(floatTensor(emit.dtype(x), [2], [0, 1]), 'off_on');
-  const depth = isFixed(size) ? emit.ints([size]) : size.value;
-  const oneHot = emit.op('OneHot', [flat, depth, values], { axis: 0 });
-  return [emit.alongAxis(rows, [...before, count, ...after], axis, oneHot, size)];
+  // Rows to the front, scattered into zeros, and back.
+  const perm = [axis, ...Array.from({ length: rank }, (_, i) => i).filter((i) => i !== axis)];
+  const zeros = emit.op('ConstantOfShape', [emit.vector([size, ...before, ...after])], {
+    value: floatTensor(emit.dtype(x), [1], [0]),
+  });
+  const placed = emit.op('ScatterND', [zeros, emit.reshape(flat, [count, 1]), emit.transpose(rows, perm)], {
+    reduction: 'add',
+  });
+  return [
+    emit.transpose(
+      placed,
+      perm.map((_, i) => perm.indexOf(i)),
+    ),
+  ];
 };
 
 /** Σ over rounds of Gather(g with one row of zeros, position of the r-th pick of each element, or of the zeros). */
@@ -129,17 +122,14 @@ const oneHot: GradientRule = (context) => {
   return [undefined, undefined, emit.op('Concat', [emit.unsqueeze(off, [0]), emit.unsqueeze(on, [0])], { axis: 0 })];
 };
 
-const needs16 = (_: unknown, opset: number): string | undefined =>
-  opset >= 16 ? undefined : `it needs operator set 16 or later, the model has ${opset}`;
-
 /** Rules of Gather, GatherElements, GatherND, ScatterElements, ScatterND, TopK and OneHot. */
 export const GATHERING: RuleTable = {
   Gather: gather,
-  GatherElements: { gradient: gatherElements, refuse: needs16 },
+  GatherElements: gatherElements,
   GatherND: {
     gradient: gatherNd,
-    refuse: (node, opset) =>
-      intAttribute(node, 'batch_dims', 0) === 0 ? needs16(node, opset) : 'batch_dims above 0 has no gradient rule',
+    refuse: (node) =>
+      intAttribute(node, 'batch_dims', 0) === 0 ? undefined : 'batch_dims above 0 has no gradient rule',
   },
   ScatterElements: {
     gradient: scatter('ScatterElements', 'GatherElements'),

@@ -169,6 +169,12 @@ describe('slicing', () => {
       'Pad with zeros, operator set 11': pad([0, 2, 1, 0], 'constant', 11),
       'Pad that crops': pad([-1, 2, 0, -2], 'constant'),
       'Pad by reflection': pad([2, 1, 0, 3], 'reflect'),
+      'Pad by reflection, by sizes that follow from shapes': over(
+        () => [5, 4],
+        (graph) => graph.add('Pad', ['x', atRun(graph, [1, 0, 2, 3], 'pads')], { mode: 'reflect' }),
+        17,
+        { modes: ['fixed', 'gpu'] },
+      ),
       'Pad with the edge': pad([1, 2, 2, 0], 'edge'),
       'Pad by wrapping': pad([1, 2, 2, 0], 'wrap', 19),
       'Pad of listed axes': over(
@@ -299,6 +305,7 @@ describe('reductions', () => {
       ...reduce('ReduceSumSquare'),
       ...reduce('ReduceL1', { avoid: [0] }),
       ...reduce('ReduceL2', { range: [0.5, 2] }),
+      ...reduce('ReduceProd', { range: [0.5, 2] }),
       ...reduce('ReduceLogSum', { range: [1, 3] }),
       ...reduce('ReduceLogSumExp'),
       'ReduceSum that does nothing': over(cube, (graph) => graph.add('ReduceSum', ['x'], { noop_with_empty_axes: 1 })),

@@ -16,9 +16,7 @@ const concat: GradientRule = (context) => {
   const axis = axisOf(context, intAttribute(node, 'axis', 0), y);
   const sizes = node.input.map((name) => emit.size(name, axis));
   if (areFixed(sizes) && node.input.length > 1 && node.input.every((_, i) => context.wants(i))) {
-    return emit.opset >= 13
-      ? emit.ops('Split', [dy, emit.ints(sizes)], sizes.length, { axis })
-      : emit.ops('Split', [dy], sizes.length, { axis, split: sizes });
+    return emit.ops('Split', [dy, emit.ints(sizes)], sizes.length, { axis });
   }
   let offset: Size = 0;
   return sizes.map((size, i) => {

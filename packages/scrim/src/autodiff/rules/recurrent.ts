@@ -187,8 +187,7 @@ function layerOf(
 /** Parts of the given sizes along an axis. */
 function split(emit: Emitter, value: string, axis: number, sizes: readonly number[]): string[] {
   if (sizes.length === 1) return [value];
-  if (emit.opset >= 13) return emit.ops('Split', [value, emit.ints(sizes)], sizes.length, { axis });
-  return emit.ops('Split', [value], sizes.length, { axis, split: [...sizes] });
+  return emit.ops('Split', [value, emit.ints(sizes)], sizes.length, { axis });
 }
 
 function plus(emit: Emitter, a: string | undefined, b: string | undefined): string | undefined {

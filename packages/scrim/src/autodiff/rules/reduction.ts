@@ -67,12 +67,30 @@ const extreme: Formula = (context, g, y, axes) => {
   return emit.mul(emit.div(g, emit.reduceSum(mask, axes, true)), mask);
 };
 
+/** ReduceProd: g times the product of the other elements, which is y/x where nothing is 0. */
+const product: Formula = (context, g, y, axes) => {
+  const { emit, x } = context;
+  if (!axes) throw context.unsupported('its axes are no constant');
+  const zero = emit.scalar(0, x);
+  const isZero = emit.op('Equal', [x, zero]);
+  const others = emit.op('Where', [isZero, emit.scalar(1, x), x]);
+  const zeros = emit.reduceSum(emit.mask(isZero, x), axes, true);
+  // Beside one zero only that zero has a product of others, beside more nothing has.
+  const atZero = emit.op('Where', [
+    emit.op('Equal', [zeros, emit.scalar(1, x)]),
+    emit.reduceProd(others, axes, true),
+    zero,
+  ]);
+  return emit.mul(g, emit.op('Where', [isZero, atZero, emit.div(y(), others)]));
+};
+
 /** Rules of the Reduce operators. */
 export const REDUCTION: RuleTable = {
   // y = Σ x: g
   ReduceSum: reduction(13, ({ emit, x }, g) => emit.expandLike(g, x)),
   // y = Σ x / n: g/n
   ReduceMean: reduction(18, mean),
+  ReduceProd: reduction(18, product),
   ReduceMax: reduction(18, extreme),
   ReduceMin: reduction(18, extreme),
   // y = Σ x²: 2gx

@@ -80,23 +80,13 @@ function axisMatrix(context: RuleContext, axis: number, rank: number): string | 
   const plane = emit.reshape(emit.identity(size, x), [1, 1, size, size]);
   const attributes = sharedAttributes(node, emit.opset);
   if (bySizes) {
-    return flat(
-      context,
-      emit.op('Resize', [plane, none(context), none(context), emit.vector([1, 1, size, out])], attributes),
-      size,
-      out,
-    );
+    return flat(context, emit.op('Resize', [plane, '', '', emit.vector([1, 1, size, out])], attributes), size, out);
   }
   const ones = emit.constant(floatTensor('float32', [3], [1, 1, 1]), 'ones');
   const scale = scales
     ? emit.constant(floatTensor('float32', [4], [1, 1, 1, scales[position] as number]), 'scales')
     : emit.op('Concat', [ones, emit.gather(context.input(2), emit.ints([position]), 0)], { axis: 0 });
-  return flat(context, emit.op('Resize', [plane, none(context), scale], attributes), size, out);
-}
-
-/** An unused region or unused scales: up to operator set 12 both must be there and empty. */
-function none({ emit }: RuleContext): string {
-  return emit.opset >= 13 ? '' : emit.constant(floatTensor('float32', [0], []), 'none');
+  return flat(context, emit.op('Resize', [plane, '', scale], attributes), size, out);
 }
 
 function flat({ emit }: RuleContext, plane: string, size: Size, out: Size): string {

@@ -1,37 +1,29 @@
 /**
- * Gradients of Softmax and LogSoftmax. Up to operator set 12 both flatten the axes from `axis` on into one distribution
- * (and default to axis 1); from 13 on they normalise along `axis` alone (default −1).
+ * Gradients of Softmax and LogSoftmax, which normalise along one axis.
  */
 import { intAttribute } from '../../onnx/attributes.js';
 import { floatTensor } from '../emitter.js';
 import type { RuleContext, RuleTable } from '../rule.js';
 import { isFixed } from '../size.js';
 
-function normalisedAxes({ emit, node, x }: RuleContext): number[] {
-  if (emit.opset >= 13) {
-    const axis = intAttribute(node, 'axis', -1);
-    return [axis < 0 ? axis + emit.rank(x) : axis];
-  }
-  const rank = emit.rank(x);
-  const axis = intAttribute(node, 'axis', 1);
-  const first = axis < 0 ? axis + rank : axis;
-  return Array.from({ length: rank - first }, (_, i) => first + i);
+function normalisedAxis({ emit, node, x }: RuleContext): number {
+  const axis = intAttribute(node, 'axis', -1);
+  return axis < 0 ? axis + emit.rank(x) : axis;
 }
 
 /** Distributions up to this size are summed by a product with a matrix of ones, which leaves nothing to broadcast. */
 const SMALL = 32;
 
-/** Σ over the normalised axes, in a shape that broadcasts against x. */
+/** Σ over the normalised axis, in a shape that broadcasts against x. */
 function total(context: RuleContext, value: string): string {
   const { emit, x } = context;
-  const axes = normalisedAxes(context);
-  const [axis] = axes as [number];
+  const axis = normalisedAxis(context);
   const size = emit.size(x, axis);
-  if (axes.length === 1 && axis === emit.rank(x) - 1 && isFixed(size) && size <= SMALL) {
+  if (axis === emit.rank(x) - 1 && isFixed(size) && size <= SMALL) {
     const ones = new Array<number>(size * size).fill(1);
     return emit.op('MatMul', [value, emit.constant(floatTensor(emit.dtype(x), [size, size], ones), 'ones')]);
   }
-  return emit.reduceSum(value, axes, true);
+  return emit.reduceSum(value, [axis], true);
 }
 
 /** Rules of Softmax and LogSoftmax. */

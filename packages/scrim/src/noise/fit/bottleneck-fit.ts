@@ -15,7 +15,7 @@
 import { cosineDecay, warmupFlatCosine } from '../../autodiff/index.js';
 import type { Engine } from '../../engine/engine.js';
 import { assertArgument, ScrimError } from '../../errors.js';
-import { Graph } from '../../onnx/index.js';
+import { Graph, raiseOpset } from '../../onnx/index.js';
 import { float32, int64, scalar, type Tensor } from '../../tensor.js';
 import type { DiagonalParameters } from '../diagonal.js';
 import { natsPerPosition } from '../information-bound.js';
@@ -444,6 +444,7 @@ async function preparePhase(phase: 'push' | 'recover', context: PhaseContext): P
   const { engine, tail, task, cache, architecture, settings, weights, pictures, seed } = context;
   const { batchSize, learningRate, tailLearningRate, pushSteps, recoverSteps, adversary } = settings;
   const graph = tail.clone();
+  raiseOpset(graph);
   const [cut, ...more] = graph.inputNames;
   if (cut === undefined || more.length > 0) {
     throw new ScrimError('UNSUPPORTED', `the tail has ${graph.inputNames.length} inputs, expected one`);

@@ -59,6 +59,26 @@ describe('diagonal fit', () => {
   });
   afterAll(() => engine.close());
 
+  it('gives a channel that hardly varies a noise that a transform takes', async () => {
+    const { tail, cache } = caches.get('regression') as { tail: Graph; cache: ActivationCache };
+    // The channel's own scale is far below the least noise.
+    const faint = cache.activations.map((values) => values.map((value, i) => (i < 16 ? value * 1e-6 : value)));
+    async function* one(): AsyncGenerator<Tensor> {
+      for (const values of faint) yield float32([1, 6, 4, 4], values);
+    }
+    const pass = Graph.create();
+    pass.addInput('x', 'float32', ['N', 6, 4, 4]);
+    pass.addOutput(pass.add('Identity', ['x'], {}, { outputs: ['z'] }), 'float32', ['N', 6, 4, 4]);
+    const [head, answers] = [await engine.load(pass.encode()), await engine.load(tail.encode())];
+    const small = await cacheActivations(one(), { head, tail: answers, input: 'x', cut: 'z' });
+    const task = { kind: 'regression', outputs: ['logits'] } as const;
+    const fitter = await createDiagonalFitter({ engine, tail, task, cache: small, batchSize: 4 });
+    const fit = await fitter.fit({ alpha: 0.1, steps: 3, suppress: false }, createFitRandom('faint'));
+    await fitter.close();
+    expect(() => validateDiagonalParameters(fit.parameters)).not.toThrow();
+    expect(fit.parameters.gain[0]).toBeGreaterThan(0);
+  });
+
   const fitterFor = async (kind: 'classification' | 'regression', granularity?: 'per-element') => {
     const { tail, cache } = caches.get(kind) as { tail: Graph; cache: ActivationCache };
     const task =

@@ -17,9 +17,9 @@
 import { adam, addGradients, cosineDecay, type OptimizerState } from '../../autodiff/index.js';
 import type { Engine, Session } from '../../engine/engine.js';
 import { assertArgument, ScrimError } from '../../errors.js';
-import type { Graph } from '../../onnx/index.js';
+import { type Graph, raiseOpset } from '../../onnx/index.js';
 import { float32, scalar, type Tensor } from '../../tensor.js';
-import type { DiagonalParameters } from '../diagonal.js';
+import { type DiagonalParameters, MIN_SIGMA } from '../diagonal.js';
 import { natsPerPosition } from '../information-bound.js';
 import type { ActivationCache } from './activation-cache.js';
 import type { FitRandom, FitRandomState } from './fit-random.js';
@@ -33,6 +33,9 @@ export const PRIVACY_EXPONENT = 0.5;
 
 /** Smallest σ over the channel's clean standard deviation. */
 const MIN_RELATIVE_SIGMA = 1e-3;
+
+/** What a transform takes, and a little more, since σ is kept in single precision. A channel that hardly varies ends here. */
+const LEAST_SIGMA = 1.001 * MIN_SIGMA;
 
 /** Channels that tell less than this many nats per element are suppressed: sent as a constant, or not at all. */
 export const SUPPRESSION_NATS = 0.02;
@@ -174,6 +177,7 @@ function buildTrainingGraph(
   batchSize: number,
 ): TrainingGraph {
   const graph = tail.clone();
+  raiseOpset(graph);
   const [cut, ...more] = graph.inputNames;
   if (cut === undefined || more.length > 0) {
     throw new ScrimError('UNSUPPORTED', `the tail has ${graph.inputNames.length} inputs, expected one`);
@@ -358,7 +362,7 @@ function toDiagonalParameters(
     const c = Math.floor(i / perChannel);
     const scale = training.scale[c] as number;
     const centre = statistics.mean[c] as number;
-    sigma[i] = scale * Math.exp(rho[i] as number);
+    sigma[i] = Math.max(scale * Math.exp(rho[i] as number), LEAST_SIGMA);
     mean[i] = (1 - (gain[i] as number)) * centre + (delta[i] as number) * scale;
   }
   for (let c = 0; settings.suppress && c < channels; c++) {

@@ -125,11 +125,8 @@ export class JoinedVector {
     for (let i = 0; i < lengths.length; i += count) groups.push(lengths.slice(i, i + count));
     const sizes = groups.map((group) => group.reduce((sum, length) => sum + length, 0));
     const graph = this.#graph;
-    const [inputs, attributes] =
-      graph.opset < 13
-        ? [[value], { axis: 0, split: sizes }]
-        : [[value, graph.addInitializer('train_sizes', int64(sizes))], { axis: 0 }];
-    const parts = graph.addMany('Split', inputs, attributes, { outputs: sizes.length });
+    const inputs = [value, graph.addInitializer('train_sizes', int64(sizes))];
+    const parts = graph.addMany('Split', inputs, { axis: 0 }, { outputs: sizes.length });
     return groups.flatMap((group, i) => this.#split(parts[i] as string, group));
   }
 }

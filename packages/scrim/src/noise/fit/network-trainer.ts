@@ -11,7 +11,7 @@
 import { addGradients, constantSchedule, type Schedule } from '../../autodiff/index.js';
 import { type Engine, isGpu, type NamedTensors, type Session } from '../../engine/engine.js';
 import { assertArgument, ScrimError } from '../../errors.js';
-import type { Graph, ValueType } from '../../onnx/index.js';
+import { type Graph, raiseOpset, type ValueType } from '../../onnx/index.js';
 import { allocate, float32, int64, scalar, type Tensor, tensor } from '../../tensor.js';
 import { BLOCK, JoinedVector, layOut, type Slot } from './joined-vector.js';
 import { LOOP_COUNT, loopGraph } from './loop-graph.js';
@@ -150,6 +150,7 @@ interface TrainingGraph {
 
 function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2: number): TrainingGraph {
   const { engine, graph, loss, weights, inputShapes = {}, epsilon = 1e-8, clipNorm = 5, average = 0.998 } = options;
+  raiseOpset(graph);
   assertArgument(weights.length > 0, 'weights is empty, expected at least one weight to train');
   assertArgument(clipNorm > 0, `clipNorm is ${clipNorm}, expected a number > 0`);
   for (const [name, value] of Object.entries({ beta1, beta2, average })) {
@@ -227,9 +228,8 @@ function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2
   return { graph, slots, initial };
 }
 
-/** Sum over one axis, which is dropped; the axis is an attribute before opset 13. */
+/** Sum over one axis, which is dropped. */
 function reduceSum(graph: Graph, value: string, axis: number): string {
-  if (graph.opset < 13) return graph.add('ReduceSum', [value], { axes: [axis], keepdims: 0 });
   const axes = graph.addInitializer('train_axes', int64([axis]));
   return graph.add('ReduceSum', [value, axes], { keepdims: 0 });
 }

@@ -34,7 +34,7 @@ export interface TaskLoss {
 }
 
 /**
- * Adds the loss over the outputs of `graph`, for batches of `batchSize`.
+ * Adds the loss over the outputs of `graph`, of operator set 17 or newer, for batches of `batchSize`.
  * @param portable True keeps to operators that GPU providers have kernels for: LogSoftmax is written out
  * @throws ScrimError INVALID_ARGUMENT if the cache lacks an output the task names.
  */
@@ -82,11 +82,11 @@ function logProbabilities(graph: Graph, output: string, portable: boolean, known
   const producer = graph.producer(output);
   const rank = known ?? graph.declaredType(output)?.shape?.length;
   if (producer?.opType === 'Softmax') {
-    const axis = intAttribute(producer, 'axis', graph.opset >= 13 ? -1 : 1);
+    const axis = intAttribute(producer, 'axis', -1);
     if (axis === -1 || axis + 1 === rank) {
       const logits = producer.input[0] as string;
       if (portable) return logSoftmax(graph, logits);
-      return graph.add('LogSoftmax', [logits], { axis: graph.opset >= 13 ? -1 : axis });
+      return graph.add('LogSoftmax', [logits], { axis: -1 });
     }
   }
   return graph.add('Log', [graph.add('Add', [output, graph.addInitializer('fit_floor', scalar(1e-7))])]);
@@ -98,13 +98,14 @@ function logProbabilities(graph: Graph, output: string, portable: boolean, known
  */
 function logSoftmax(graph: Graph, logits: string): string {
   const axes = graph.addInitializer('fit_last', int64([-1]));
-  const reduce = (operator: 'ReduceMax' | 'ReduceSum', value: string, inputFrom: number): string =>
-    graph.opset < inputFrom
-      ? graph.add(operator, [value], { axes: [-1], keepdims: 1 })
-      : graph.add(operator, [value, axes], { keepdims: 1 });
-  const shift = graph.add('Floor', [reduce('ReduceMax', logits, 18)]);
-  const shifted = graph.add('Sub', [logits, shift]);
-  return graph.add('Sub', [shifted, graph.add('Log', [reduce('ReduceSum', graph.add('Exp', [shifted]), 13)])]);
+  // The axes of ReduceMax are an input since operator set 18.
+  const largest =
+    graph.opset < 18
+      ? graph.add('ReduceMax', [logits], { axes: [-1], keepdims: 1 })
+      : graph.add('ReduceMax', [logits, axes], { keepdims: 1 });
+  const shifted = graph.add('Sub', [logits, graph.add('Floor', [largest])]);
+  const sum = graph.add('ReduceSum', [graph.add('Exp', [shifted]), axes], { keepdims: 1 });
+  return graph.add('Sub', [shifted, graph.add('Log', [sum])]);
 }
 
 /** Σ −p ln q over everything; the teacher's entropy, which makes it a KL divergence, is subtracted by the caller. */
@@ -226,7 +227,7 @@ function classificationLoss(
   graph.addInput('fit_entropy', 'float32', []);
   const answer =
     kind === 'softmax-logits'
-      ? graph.add('Softmax', [output], { axis: graph.opset >= 13 ? -1 : teacher.shape.length })
+      ? graph.add('Softmax', [output], { axis: -1 })
       : kind === 'sigmoid-logits'
         ? graph.add('Sigmoid', [output])
         : output;

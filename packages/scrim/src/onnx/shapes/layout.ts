@@ -1,9 +1,9 @@
 /**
  * Shapes of operators that move, join, cut or resize without computing: Concat, Split, Slice, Pad, Reshape, Transpose,
  * Squeeze, Unsqueeze, Flatten, Expand, Tile, Resize, DepthToSpace, SpaceToDepth and kin. Follows the ONNX operator
- * pages of opset 11 to 22; values of small tensors are followed through those that exported shape arithmetic uses.
+ * pages of opset 7 to 22; values of small tensors are followed through those that exported shape arithmetic uses.
  */
-import { findAttribute, intAttribute, intsAttribute, stringAttribute } from '../attributes.js';
+import { findAttribute, floatsAttribute, intAttribute, intsAttribute, stringAttribute } from '../attributes.js';
 import type { Dimension } from '../value-info.js';
 import {
   type InferredType,
@@ -144,11 +144,12 @@ const slice: ShapeRule = (node) => {
   const dtype = node.dtype(0);
   const shape = node.shape(0);
   if (!shape) return [{ dtype, shape }];
-  const starts = node.value(1);
-  const ends = node.value(2);
-  const count = node.shape(1)?.[0];
+  const starts = node.elements('starts', 1);
+  const ends = node.elements('ends', 2);
+  const count = node.has(1) ? node.shape(1)?.[0] : starts?.length;
   if (typeof count === 'number' && count > shape.length) node.fail(`${count} slices of an input ${show(shape)}`);
-  const axes = node.has(3) ? node.numbers(3) : Array.from({ length: Number(count) || 0 }, (_, i) => i);
+  const listed = node.setting('axes', 3);
+  const axes = listed === 'absent' ? Array.from({ length: Number(count) || 0 }, (_, i) => i) : listed;
   const steps = node.has(4) ? node.value(4) : undefined;
   if (typeof count !== 'number' || !axes) return [{ dtype, shape: unknownShape(shape.length) }];
   const result = [...shape];
@@ -179,7 +180,7 @@ const pad: ShapeRule = (node) => {
   const dtype = node.dtype(0);
   const shape = node.shape(0);
   if (!shape) return [{ dtype, shape }];
-  const pads = findAttribute(node.proto, 'pads') ? intsAttribute(node.proto, 'pads') : node.value(1);
+  const pads = node.elements('pads', 1);
   const axes = node.has(3) ? node.numbers(3) : [...shape.keys()];
   if (!pads || !axes) return [{ dtype, shape: unknownShape(shape.length) }];
   if (pads.length !== 2 * axes.length) node.fail(`pads has ${pads.length} numbers, expected ${2 * axes.length}`);
@@ -387,7 +388,7 @@ const resize: ShapeRule = (node) => {
   const [scalesAt, sizesAt] = node.proto.opType === 'Upsample' || node.opset < 11 ? [1, -1] : [2, 3];
   const result = [...shape];
   const sizes = node.value(sizesAt);
-  const scales = node.value(scalesAt);
+  const scales = floatsAttribute(node.proto, 'scales') ?? node.value(scalesAt);
   if (node.has(sizesAt) && node.shape(sizesAt)?.[0] !== 0) {
     const policy = stringAttribute(node.proto, 'keep_aspect_ratio_policy', 'stretch');
     if (sizes && sizes.length !== axes.length) node.fail(`${sizes.length} sizes for ${axes.length} axes`);

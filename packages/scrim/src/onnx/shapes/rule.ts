@@ -83,6 +83,11 @@ export class ShapeNode {
     return this.has(i) ? this.numbers(i) : 'absent';
   }
 
+  /** Elements that older operator sets keep in attribute `name` and newer ones in input `i`; undefined if not known. */
+  elements(name: string, i: number): readonly Dimension[] | undefined {
+    return findAttribute(this.proto, name) ? intsAttribute(this.proto, name) : this.value(i);
+  }
+
   /** Attribute `axis` (or another name) brought to 0 ≤ axis < rank (≤ rank if `inclusive`). */
   axis(rank: number, fallback: number, name = 'axis', inclusive = false): number {
     return this.normalize(intAttribute(this.proto, name, fallback), rank, inclusive);

@@ -14,9 +14,11 @@ import {
   MAX_RANK,
   MAX_VALUES,
   type Shape,
+  type ShapeNode,
   type ShapeRule,
   shapeOfRank,
   UNKNOWN,
+  unknownShape,
 } from './rule.js';
 
 /**
@@ -125,6 +127,34 @@ const windowFunction: ShapeRule = (node) => [
   { dtype: dataTypeFromCode(intAttribute(node.proto, 'output_datatype', 1)), shape: [node.value(0)?.[0] ?? ''] },
 ];
 
+/** Spectra: real and imaginary part along the last axis; a half of each where the signal is real. */
+const bins = (node: ShapeNode, length: Dimension): Dimension =>
+  intAttribute(node.proto, 'onesided', node.proto.opType === 'STFT' ? 1 : 0) === 1
+    ? node.dims.add(node.dims.floorDivide(length, 2), 1)
+    : length;
+
+const shortTimeFourier: ShapeRule = (node) => {
+  const signal = node.shape(0);
+  const step = node.value(1)?.[0];
+  const length = node.has(3) ? node.value(3)?.[0] : node.shape(2)?.[0];
+  const frames =
+    typeof step === 'number' && step > 0
+      ? node.dims.add(node.dims.floorDivide(node.dims.subtract(signal?.[1] ?? '', length ?? ''), step), 1)
+      : '';
+  return [{ dtype: node.dtype(0), shape: [signal?.[0] ?? '', frames, bins(node, length ?? ''), 2] }];
+};
+
+const fourier: ShapeRule = (node) => {
+  const shape = node.shape(0);
+  if (!shape) return [{ dtype: node.dtype(0), shape }];
+  const given = node.opset >= 20 ? (node.has(2) ? node.numbers(2)?.[0] : -2) : intAttribute(node.proto, 'axis', 1);
+  if (given === undefined) return [{ dtype: node.dtype(0), shape: unknownShape(shape.length) }];
+  const axis = node.normalize(given, shape.length);
+  const length = node.has(1) ? (node.value(1)?.[0] ?? '') : (shape[axis] ?? '');
+  const result = shape.map((size, i) => (i === axis ? bins(node, length) : i === shape.length - 1 ? 2 : size));
+  return [{ dtype: node.dtype(0), shape: result }];
+};
+
 /** Rules by operator name. */
 export const SOURCE: Readonly<Record<string, ShapeRule>> = {
   Constant: constant,
@@ -141,4 +171,6 @@ export const SOURCE: Readonly<Record<string, ShapeRule>> = {
   HannWindow: windowFunction,
   HammingWindow: windowFunction,
   BlackmanWindow: windowFunction,
+  STFT: shortTimeFourier,
+  DFT: fourier,
 };
