@@ -1,7 +1,7 @@
 // What do the compact payloads cost in accuracy, and what do candidates? Each photo is released once for each draw, and the
 // same release goes through the remote model in every form, the compact ones with the rows of all anchors and with those
-// of the candidates that `scrim repo export` chooses; average precision on FDDB, pooled, IoU 0.5, 1024×1024, a
-// shipped bundle. And how many anchors of a photo reach the detector's score floor and the 0.25 that a session asks for, of
+// of the candidates that `scrim repo export` chooses; average precision on FDDB, pooled, IoU 0.5, at the
+// size that the bundle names, a shipped bundle. And how many anchors of a photo reach the detector's score floor and the 0.25 that a session asks for, of
 // the model without noise and of these releases.
 //
 //   node bench/payload-accuracy.mjs FDDB [draws] [--transform diagonal|bottleneck] [--model faceboxes|FILE.pth] [--alpha 0.8]
@@ -72,10 +72,12 @@ const count = (scores, kind) => {
     entry[kind].push(scores.data.reduce((sum, value, i) => sum + (i % 2 === 1 && value >= entry.score), 0));
   }
 };
+let plane = 0;
 for (const [i, { name, path }] of photos.entries()) {
   const { tensor, plan: resize } = await reader.read(path);
   count((await clean.run({ [model.input]: tensor }))[detector.outputs.scores], 'clean');
   for (const [draw, release] of (await trusted.releaseMany(tensor, Number(draws))).entries()) {
+    plane = release.shape[2] * release.shape[3];
     for (const side of sides) {
       const outputs = await side.tail.run({
         [remote.input]: encodePayload(release, side.payload, plan, bundle.parameters),
@@ -109,7 +111,7 @@ const rows = sides.map((side) => {
   return {
     payload,
     answer,
-    tensorBytes: payloadBytes(plan, payload, 32 * 32),
+    tensorBytes: payloadBytes(plan, payload, plane),
     answerBytes: side.answerBytes,
     ap: rounded(values.reduce((sum, value) => sum + value, 0) / values.length, 4),
     medianDifferenceToFp32: rounded(quantile(toFp32), 4),

@@ -11,7 +11,7 @@
 // --data holds lfw/fit, lfw/audit, photos, fddb and weights/FaceBoxesProd.pth, as ../shared/data does. --models npm,prod;
 // --alphas (the first is the headline); --ceiling-steps for attackers without noise, which learn sooner; --stages is a
 // regular expression over the stages' names; --cache DIR keeps the canvases of a model for its other fits (a megabyte
-// each); --fit-flags='…' are further flags of the bottleneck fits, separated by spaces; --shipped takes bundles from models/
+// each); --size for bundles that are fitted here and all that is measured (default: 1024 for fits, else the bundle's); --fit-flags='…' are further flags of the bottleneck fits, separated by spaces; --shipped takes bundles from models/
 // instead of fitting them, where they are there; --record writes what audits measured into the bundles' manifests; --until gives the seconds after which running stages are told to stop;
 // --jobs how many stages may run at a time.
 import { spawn } from 'node:child_process';
@@ -36,7 +36,7 @@ const { values: flags } = parseArgs({
     'attack-canvases': { type: 'string', default: '0' },
     'attack-capacity': { type: 'string', default: '1' },
     'picture-side': { type: 'string', default: '256' },
-    size: { type: 'string', default: '1024' },
+    size: { type: 'string' },
     repeats: { type: 'string', default: '10' },
     photos: { type: 'string' },
     people: { type: 'string' },
@@ -70,7 +70,8 @@ if (unknown !== undefined || !alphas.every((alpha) => alpha > 0 && alpha < 1)) {
   );
   process.exit(2);
 }
-const common = ['--size', flags.size, ...(flags.threads ? ['--threads', flags.threads] : [])];
+const size = flags.size === undefined ? [] : ['--size', flags.size];
+const common = [...size, ...(flags.threads ? ['--threads', flags.threads] : [])];
 const onDevice = [...common, '--provider', flags.provider];
 const record = flags.record ? ['--record'] : [];
 const ceiling = flags['ceiling-steps'] === undefined ? [] : ['--ceiling-steps', flags['ceiling-steps']];
@@ -173,7 +174,7 @@ function stagesOf(model) {
   }
   stage(
     `cost ${headline}`,
-    ['--bundle', folderOf(model, 'bottleneck', headline), '--size', flags.size, '--json', ...spec],
+    ['--bundle', folderOf(model, 'bottleneck', headline), ...size, '--json', ...spec],
     [`fit bottleneck ${headline}`],
     [process.execPath, join(HERE, 'transform-cost.mjs')],
   );

@@ -21,7 +21,7 @@ const WARM_UP_SECONDS = Number(process.env.WARM_UP_SECONDS ?? 4);
 const MODELS = {
   faceboxes: { dtype: 'float32', dims: [1, 128, 32, 32], calls: 60 },
   tiny: { dtype: 'float32', dims: [1, 4], calls: 400 },
-  remote: { dtype: 'float16', dims: [1, 8, 32, 32], calls: 60 },
+  remote: { dtype: 'float16', dims: [1, 8, 24, 24], calls: 60 },
 };
 const tensors = {
   faceboxes: {

@@ -24,7 +24,7 @@ import {
   openConfidentialSession,
   writeDirectory,
 } from 'scrim/node';
-import { findBundle } from '../packages/cli/dist/bundle-store.js';
+import { findBundle, photoSide } from '../packages/cli/dist/bundle-store.js';
 import { loadModelSource } from '../packages/cli/dist/model-source.js';
 import { startServer } from '../test/interop/peers.mjs';
 import { latencies, quantile, rounded } from './measure.mjs';
@@ -32,10 +32,10 @@ import { latencies, quantile, rounded } from './measure.mjs';
 const CALLS = Number(process.env.CALLS ?? 200);
 const ROW = 40;
 const KINDS = ['thread', 'process'];
-const SIDE = 1024;
 const folder = mkdtempSync(join(tmpdir(), 'scrim-bench-'));
 const [transform = 'diagonal', all] = process.argv.slice(2);
 const bundle = await findBundle(await loadModelSource('faceboxes'), 0.8, transform);
+const side = photoSide(undefined, [bundle]);
 const servers = [];
 try {
   const repository = join(folder, 'repository');
@@ -45,8 +45,8 @@ try {
   );
   for (const kind of KINDS) servers.push(await startServer(repository, '--instances', kind));
   const session = await openConfidentialSession({ bundle, url: `http://${servers[0].http}`, payload: 'fp16' });
-  const image = new Float32Array(3 * SIDE * SIDE).map((_, i) => ((i * 2654435761) >>> 8) / 2 ** 23 - 1);
-  const release = await session.trusted.release({ dtype: 'float32', shape: [1, 3, SIDE, SIDE], data: image });
+  const image = new Float32Array(3 * side * side).map((_, i) => ((i * 2654435761) >>> 8) / 2 ** 23 - 1);
+  const release = await session.trusted.release({ dtype: 'float32', shape: [1, 3, side, side], data: image });
   const plan = createPayloadPlan(bundle.parameters);
   const tensor = encodePayload(release, 'fp16', plan, bundle.parameters);
   const engine = await createNodeEngine();
@@ -58,7 +58,7 @@ try {
     calls: CALLS,
     transform,
     payload: 'fp16',
-    tensorBytes: payloadBytes(plan, 'fp16', (SIDE / 32) ** 2),
+    tensorBytes: payloadBytes(plan, 'fp16', (side / 32) ** 2),
     answerBytes: Object.values(answer).reduce((sum, { data }) => sum + data.byteLength, 0),
   };
   if (!all) {

@@ -46,7 +46,6 @@ const model = await loadModelSource('faceboxes');
 const engine = await createNodeEngine();
 const dataset = await openFddb(directory, { allowMissing: true });
 const photos = dataset.photos.filter(({ present }) => present).filter((_, i) => i % Number(every) === 0);
-const reader = createInputReader(model.detector);
 const machine = `${cpus()[0]?.model ?? 'unknown'}, ${cpus().length} cores`;
 const command = `node bench/shipped-attackers.mjs FDDB_DIRECTORY ${every}`;
 
@@ -58,6 +57,7 @@ for (const folder of await bundleFolders(flags.models)) {
   const trusted = await createTrustedHalf({ bundle, engine, crypto: createNodeCrypto() });
   const head = await engine.load(await bundle.read('trusted/head.onnx'));
   const attackers = await openAttackers(bundle);
+  const reader = createInputReader(bundle.manifest.model.detector);
   for (const photo of photos) {
     const { tensor } = await reader.read(photo.path);
     const clean = Object.values(await head.run({ [model.input]: tensor }))[0];

@@ -3,13 +3,14 @@
 //
 // Head and trusted half run in turns on one thread of one photo's input; the ratio is made within a turn.
 //
-//   node bench/transform-cost.mjs --bundle DIR [--model faceboxes] [--size 1024] [--rounds 9] [--json]
+//   node bench/transform-cost.mjs --bundle DIR [--model faceboxes] [--size PIXELS] [--rounds 9] [--json]
 import { parseArgs } from 'node:util';
 import { createTrustedHalf, float32 } from 'scrim';
 import { createPayloadPlan, PAYLOAD_FORMATS, payloadBytes } from 'scrim/client';
 import { createNodeCrypto, createNodeEngine } from 'scrim/node';
 import { createFitRandom, releaseToTensor } from 'scrim/noise';
 import { splitAt } from 'scrim/split';
+import { photoSide } from '../packages/cli/dist/bundle-store.js';
 import { loadModelSource } from '../packages/cli/dist/model-source.js';
 import { openServable } from '../packages/cli/dist/remote-bundle.js';
 import { quantile } from './measure.mjs';
@@ -18,23 +19,23 @@ const { values: flags } = parseArgs({
   options: {
     bundle: { type: 'string' },
     model: { type: 'string', default: 'faceboxes' },
-    size: { type: 'string', default: '1024' },
+    size: { type: 'string' },
     rounds: { type: 'string', default: '9' },
     json: { type: 'boolean', default: false },
   },
 });
 if (flags.bundle === undefined) {
   process.stderr.write(
-    'usage: node bench/transform-cost.mjs --bundle DIR [--model faceboxes] [--size 1024] [--json]\n',
+    'usage: node bench/transform-cost.mjs --bundle DIR [--model faceboxes] [--size PIXELS] [--json]\n',
   );
   process.exit(2);
 }
 const RUNS = 3;
 const RELEASES = 64;
-const size = Number(flags.size);
 const model = await loadModelSource(flags.model);
 const bundle = await openServable({ bundle: flags.bundle, model: flags.model, alpha: 0 });
 const { manifest, parameters } = bundle;
+const size = photoSide(flags.size && Number(flags.size), [bundle]);
 const cut = manifest.bottleneck?.cut ?? manifest.cut.tensors[0].name;
 const engine = await createNodeEngine({ threads: 1, thread: 'inline' });
 const head = await engine.load(splitAt(model.graph, [cut]).head.encode());
