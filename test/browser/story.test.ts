@@ -87,7 +87,7 @@ it('starts at any setting, a bottleneck too, and compares it with the clean mode
   const { page, problems } = await studio.open();
   await page.goto(`${studio.url}#/story?photo=sample2&setting=faceboxes-tfjs-bottleneck/alpha-0.80`);
   await guess(page).waitFor({ timeout: 90_000 });
-  expect(await page.locator('.pane.wire').textContent()).toMatch(/8\s×\s32\s×\s32 numbers/);
+  expect(await page.locator('.pane.wire').textContent()).toMatch(/8\s×\s24\s×\s24 numbers/);
   expect(await page.locator('.pane.trusted').textContent()).toMatch(/without noise 3/);
   expect(await page.getByRole('alert').count()).toBe(0);
   expect(problems).toEqual([]);

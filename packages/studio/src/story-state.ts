@@ -42,14 +42,14 @@ export const settings: ReadonlySignal<readonly string[]> = computed(() => [
   ...(catalogue.value?.bundles.map(({ id }) => id) ?? []),
 ]);
 
-/** Id of the setting of a slot: the address', else a default. */
+/** Id of the setting of a slot: the address', else the bottleneck that `scrim detect` takes, where there is one. */
 export function settingId(slot: 0 | 1): string | undefined {
   const all = settings.value;
   const wanted = slot === 0 ? route.value.setting : route.value.compare;
   if (wanted !== undefined && all.includes(wanted)) return wanted;
   if (slot === 1) return undefined;
   const bundles = catalogue.value?.bundles ?? [];
-  return (bundles.find(({ kind, alpha }) => kind === 'diagonal' && alpha === 0.8) ?? bundles[0])?.id;
+  return (bundles.find(({ kind, alpha }) => kind === 'bottleneck' && alpha === 0.8) ?? bundles[0])?.id;
 }
 
 /** The bundle of an id; undefined for 'clean'. */
