@@ -140,6 +140,25 @@ describe('raiseOpset', () => {
     expect(found?.shape).toEqual([2, 3]);
   });
 
+  it('gives a constant in a branch, where types are not followed, the element type of what it stands beside', async () => {
+    const graph = graphOf(9);
+    graph.addInput('x', 'float64', [2, 4]);
+    const body = (value: number) => {
+      const inner = Graph.create({ opset: 11 });
+      inner.addInput('x', 'float64', [2, 4]);
+      inner.addOutput(inner.add('Pad', ['x'], { pads: [0, 0, 0, 1], value: float(value) }), 'float64', undefined);
+      inner.proto.input = [];
+      return inner.proto;
+    };
+    const condition = graph.addInitializer('condition', tensor('bool', [], Uint8Array.of(1)));
+    const y = graph.add('If', [condition], { then_branch: body(3), else_branch: body(4) });
+    graph.addOutput(y, 'float64', undefined);
+    const x = sampleTensor('float64', [2, 4]);
+    const before = await runOnnx(graph.encode(), { x });
+    raiseOpset(graph);
+    expect(await runOnnx(graph.encode(), { x })).toEqual(before);
+  });
+
   it('leaves newer graphs and newer forms as they are', () => {
     const newer = Graph.create({ opset: 20 });
     newer.addInput('x', 'float32', [2]);

@@ -245,7 +245,8 @@ function bodiesOf(node: NodeProto): GraphProto[] {
 
 /** A scalar of the element type of the node's first input. */
 function scalarLike(node: NodeProto, place: Place, value: number): string {
-  const dtype = place.types.get(node.input[0] ?? '')?.dtype ?? 'float32';
+  // Not known in bodies.
+  const dtype = place.types.get(node.input[0] ?? '')?.dtype;
   if (dtype === 'float64') return place.constant(tensor(dtype, [], Float64Array.of(value)));
   const scalar = place.constant(tensor('float32', [], Float32Array.of(value)));
   return dtype === 'float32' ? scalar : place.before('CastLike', [scalar, node.input[0] ?? '']);
