@@ -5,8 +5,8 @@
  * reads. Neither fed inputs nor outputs can be cut: there the input itself, or the answer, would cross. Every cut of one
  * tensor is found: in a topological order a value lies on every path exactly if no edge spans its place. Cuts of several
  * tensors are those met along the graph's own topological order, once each: what crosses there is what nodes so far have
- * made and nodes to come still read. Two sweeps, each in time proportional to the graph: one takes every value as it is, the
- * other lets sizes go past a cut from which they can be read (carried-sizes.ts).
+ * made and nodes to come still read. Two sweeps: one takes every value as it is, in time proportional to the graph, the other
+ * lets sizes go past a cut from which they can be read (carried-sizes.ts), and looks through the graph for each cut.
  */
 import { assertArgument } from '../errors.js';
 import { countFlops, type Dimension, type FlopCount, type Graph, inferShapes, type ValueType } from '../onnx/index.js';

@@ -49,6 +49,8 @@ export function splitAt(graph: Graph, names: readonly string[]): SplitModel {
   const bypass = findBypass(graph, cut);
   const sizes = bypass === undefined ? undefined : findSizes(graph);
   const carried = sizes ? readableSizes(sizes, names, types) : new Set<string>();
+  // One that is named crosses as it is.
+  for (const name of names) carried.delete(name);
   const stop = new Set([...cut, ...carried]);
   if (bypass !== undefined && findBypass(graph, stop) !== undefined) {
     throw new ScrimError('INVALID_ARGUMENT', `${quote(names)} is no cut: ${bypass} goes past it`);
