@@ -136,9 +136,14 @@ function collect(graph: Graph, wanted: readonly string[], stop: ReadonlySet<stri
   return nodes;
 }
 
-/** A path from a fed input to an output that avoids the values in `cut`, in words; undefined if there is none. */
-export function findBypass(graph: Graph, cut: ReadonlySet<string>): string | undefined {
-  const next = new Map<string, string | undefined>(graph.outputNames.map((name) => [name, undefined]));
+/** A path from a fed input to one of `ends` that avoids the values in `cut`, in words; undefined if there is none. */
+export function findBypass(
+  graph: Graph,
+  cut: { has(name: string): boolean },
+  ends: Iterable<string> = graph.outputNames,
+): string | undefined {
+  const next = new Map<string, string | undefined>();
+  for (const name of ends) next.set(name, undefined);
   for (const [value] of next) {
     if (cut.has(value)) continue;
     if (graph.isInput(value)) return describePath(graph, value, next);
