@@ -159,6 +159,20 @@ describe('raiseOpset', () => {
     expect(await runOnnx(graph.encode(), { x })).toEqual(before);
   });
 
+  it('drops the mask of an old Dropout, declared with the element type that it had', async () => {
+    const graph = graphOf(9);
+    graph.addInput('x', 'float32', [3]);
+    const [y = '', mask = ''] = graph.addMany('Dropout', ['x'], {}, { outputs: 2 });
+    graph.addOutput(y, 'float32', [3]);
+    graph.proto.valueInfo.push(valueInfo(mask, { dtype: 'float32', shape: [3] }));
+    const read = graph.clone();
+    raiseOpset(graph);
+    const x = float32([3], [1, -2, 3]);
+    expect(await runOnnx(graph.encode(), { x })).toEqual({ [y]: x });
+    read.addOutput(mask, 'float32', [3]);
+    expect(() => raiseOpset(read)).toThrow("can't be brought from operator set 9 to 17: its mask is read");
+  });
+
   it('leaves newer graphs and newer forms as they are', () => {
     const newer = Graph.create({ opset: 20 });
     newer.addInput('x', 'float32', [2]);
