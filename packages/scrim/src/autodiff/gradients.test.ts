@@ -290,6 +290,24 @@ describe('differentiability', () => {
     ]);
     expect(graph.nodes().map((node) => supportsGradient(node))).toEqual([true, true, false, true, false]);
   });
+
+  it('judges operators of older sets in the form in which they are differentiated, by their own names', () => {
+    const graph = Graph.create({ opset: 11 });
+    for (const entry of graph.model.opsetImport) entry.version = 9n;
+    graph.addInput('x', 'float32', [1, 1, 2, 2]);
+    const scales = graph.addInitializer('scales', float32([4], [1, 1, 2, 2]));
+    graph.add('Upsample', ['x', scales], { mode: 'nearest' }, { name: 'a', outputs: ['larger'] });
+    graph.add('Scatter', ['larger', graph.addInitializer('i', int64([0], [1, 1, 1, 1])), 'x'], {}, { name: 'b' });
+    expect(differentiability(graph)).toEqual([
+      { node: 'a', operator: 'Upsample', differentiable: 'yes' },
+      { node: 'b', operator: 'Scatter', differentiable: 'yes' },
+    ]);
+    // Where one node can't be raised, nodes are judged as they are.
+    const ones = graph.addInitializer('ones', float32([1], [1]));
+    graph.add('BatchNormalization', ['x', ones, ones, ones, ones], { spatial: 0 });
+    for (const entry of graph.model.opsetImport) entry.version = 8n;
+    expect(differentiability(graph).map(({ differentiable }) => differentiable)).toEqual(['no', 'no', 'yes']);
+  });
 });
 
 describe('a network with everything in it', () => {

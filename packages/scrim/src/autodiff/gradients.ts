@@ -9,7 +9,7 @@
 import { ScrimError } from '../errors.js';
 import type { NodeProto } from '../onnx/gen/onnx_pb.js';
 import { type Graph, usedBy } from '../onnx/graph.js';
-import { raiseOpset } from '../onnx/raise-opset.js';
+import { RAISED_OPSET, raiseOpset } from '../onnx/raise-opset.js';
 import { inferShapes, inferValues } from '../onnx/shape-inference.js';
 import type { ValueType } from '../onnx/value-info.js';
 import { Emitter, floatTensor, type GradientTarget } from './emitter.js';
@@ -127,13 +127,30 @@ export function differentiability(graph: Graph): Differentiability[] {
     const type = types.get(name);
     return type !== undefined && !isFloat(type) && !isHalf(type);
   };
-  return graph.nodes().map((node) => {
+  const raised = raisedNodes(graph);
+  return graph.nodes().map((node, i) => {
     const used = usedBy(node);
+    const judged = judge(raised[i] ?? node);
     // No gradient reaches what computes with integers alone.
     return used.length > 0 && used.every(isInteger)
       ? { node: node.name, operator: operatorOf(node), differentiable: 'stops' }
-      : judge(node);
+      : { ...judged, operator: operatorOf(node) };
   });
+}
+
+/** The nodes of a graph, each in the form in which it would be differentiated: some have another name there. */
+function raisedNodes(graph: Graph): readonly NodeProto[] {
+  if (graph.opset >= RAISED_OPSET) return graph.nodes();
+  const copy = graph.clone();
+  const nodes = [...copy.nodes()];
+  try {
+    raiseOpset(copy);
+    return nodes;
+  } catch (error) {
+    // A node that can't be raised fails where gradients are asked for; the others are judged all the same.
+    if (error instanceof ScrimError && error.code === 'UNSUPPORTED') return graph.nodes();
+    throw error;
+  }
 }
 
 function operatorOf(node: NodeProto): string {

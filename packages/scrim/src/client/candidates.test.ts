@@ -142,7 +142,16 @@ describe('a session with a remote model that sends candidates', () => {
     const answer = await session.infer(picture());
     expect(answer.candidates).toMatchObject({ sent: CANDIDATES, anchors: 256 });
     expect(answer.outputs.conf?.shape).toEqual([1, 256, 2]);
-    await session.close();
+    // And back, when its metadata was read while it sent candidates.
+    const later = await createConfidentialSession({ bundle, client: clientOf(() => server), engine, crypto });
+    expect((await later.infer(picture())).candidates).toBeDefined();
+    server = servers.all;
+    for (const each of [session, later]) {
+      const whole = await each.infer(picture());
+      expect(whole.candidates).toBeUndefined();
+      expect(whole.outputs.conf?.shape).toEqual([1, 256, 2]);
+      await each.close();
+    }
   });
 
   it('refuses an answer that does not hold together, by the name of the tensor', async () => {

@@ -195,9 +195,14 @@ export async function createConfidentialSession(options: ConfidentialSessionOpti
       },
     );
     // All outputs are asked for, so that an answer shows by itself whether it is one of candidates: a server may have been
-    // given another export of the model since its metadata was read.
+    // given another export of the model since its metadata was read. One that lacks them is whole only if the metadata says so.
     const found = response.outputs.map(({ name, tensor: { dtype } }) => ({ name, datatype: DATATYPE_OF[dtype] }));
-    const candidates = declared ?? findCandidates(manifest, found);
+    let candidates = findCandidates(manifest, found);
+    if (!candidates && declared) {
+      checked = undefined;
+      await check(callOptions);
+      candidates = declared;
+    }
     const received = Object.fromEntries(response.outputs.map(({ name, tensor: output }) => [name, output]));
     const placed = candidates && placeCandidates(received, candidates);
     const outputs: Record<string, Tensor> = {};

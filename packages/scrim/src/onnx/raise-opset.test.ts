@@ -140,6 +140,39 @@ describe('raiseOpset', () => {
     expect(found?.shape).toEqual([2, 3]);
   });
 
+  it('gives a constant in a branch, where types are not followed, the element type of what it stands beside', async () => {
+    const graph = graphOf(9);
+    graph.addInput('x', 'float64', [2, 4]);
+    const body = (value: number) => {
+      const inner = Graph.create({ opset: 11 });
+      inner.addInput('x', 'float64', [2, 4]);
+      inner.addOutput(inner.add('Pad', ['x'], { pads: [0, 0, 0, 1], value: float(value) }), 'float64', undefined);
+      inner.proto.input = [];
+      return inner.proto;
+    };
+    const condition = graph.addInitializer('condition', tensor('bool', [], Uint8Array.of(1)));
+    const y = graph.add('If', [condition], { then_branch: body(3), else_branch: body(4) });
+    graph.addOutput(y, 'float64', undefined);
+    const x = sampleTensor('float64', [2, 4]);
+    const before = await runOnnx(graph.encode(), { x });
+    raiseOpset(graph);
+    expect(await runOnnx(graph.encode(), { x })).toEqual(before);
+  });
+
+  it('drops the mask of an old Dropout, declared with the element type that it had', async () => {
+    const graph = graphOf(9);
+    graph.addInput('x', 'float32', [3]);
+    const [y = '', mask = ''] = graph.addMany('Dropout', ['x'], {}, { outputs: 2 });
+    graph.addOutput(y, 'float32', [3]);
+    graph.proto.valueInfo.push(valueInfo(mask, { dtype: 'float32', shape: [3] }));
+    const read = graph.clone();
+    raiseOpset(graph);
+    const x = float32([3], [1, -2, 3]);
+    expect(await runOnnx(graph.encode(), { x })).toEqual({ [y]: x });
+    read.addOutput(mask, 'float32', [3]);
+    expect(() => raiseOpset(read)).toThrow("can't be brought from operator set 9 to 17: its mask is read");
+  });
+
   it('leaves newer graphs and newer forms as they are', () => {
     const newer = Graph.create({ opset: 20 });
     newer.addInput('x', 'float32', [2]);

@@ -35,6 +35,8 @@ interface Place {
   readonly types: ReadonlyMap<string, ValueType>;
   /** The constant that a value is, undefined if it is none. */
   valueOf(name: string): Tensor | undefined;
+  /** True unless a value that the graph itself makes is known to be of no use to anything. */
+  isRead(name: string): boolean;
   /** Adds a constant in front of the node and returns its name. */
   constant(value: Tensor): string;
   /** Adds a node in front of the node and returns its output. */
@@ -130,6 +132,14 @@ const batchNormalization: Change = (node, place) => {
   drop(node, 'spatial');
 };
 
+/** The mask, which few read and many files declare, had the element type of the input, and has been bool since 10. */
+const dropout: Change = (node, place) => {
+  const [, mask = ''] = node.output;
+  if (mask === '') return;
+  if (place.isRead(mask)) place.refuse('its mask is read');
+  node.output = node.output.slice(0, 1);
+};
+
 /** Since 14 an answer to each further output is made in training only. */
 const oneOutput: Change = (node) => {
   node.output = node.output.slice(0, 1);
@@ -142,7 +152,10 @@ const CHANGES: Readonly<Record<string, readonly { readonly since: number; readon
     { since: 14, change: oneOutput },
   ],
   Clip: [{ since: 11, change: clip }],
-  Dropout: [{ since: 12, change: (node) => drop(node, 'ratio') }],
+  Dropout: [
+    { since: 10, change: dropout },
+    { since: 12, change: (node) => drop(node, 'ratio') },
+  ],
   Hardmax: [{ since: 13, change: normaliseOneAxis }],
   LogSoftmax: [{ since: 13, change: normaliseOneAxis }],
   Pad: [{ since: 11, change: pad }],
@@ -216,6 +229,7 @@ function raiseNode(graph: Graph, node: NodeProto, from: number, types: ReadonlyM
   const place: Place = {
     types,
     valueOf: (name) => graph.constant(name),
+    isRead: (name) => !graph.has(name) || graph.isOutput(name) || graph.consumers(name).length > 0,
     constant: (value) => place.before('Constant', [], { value }),
     before: (opType, inputs, attributes) => {
       const output = graph.uniqueName(`raised/${opType}_out`);
@@ -245,7 +259,8 @@ function bodiesOf(node: NodeProto): GraphProto[] {
 
 /** A scalar of the element type of the node's first input. */
 function scalarLike(node: NodeProto, place: Place, value: number): string {
-  const dtype = place.types.get(node.input[0] ?? '')?.dtype ?? 'float32';
+  // Not known in bodies.
+  const dtype = place.types.get(node.input[0] ?? '')?.dtype;
   if (dtype === 'float64') return place.constant(tensor(dtype, [], Float64Array.of(value)));
   const scalar = place.constant(tensor('float32', [], Float32Array.of(value)));
   return dtype === 'float32' ? scalar : place.before('CastLike', [scalar, node.input[0] ?? '']);

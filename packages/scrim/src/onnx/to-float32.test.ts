@@ -1,10 +1,13 @@
 /** Models in float32 against what they were made from, as onnxruntime runs both. */
+import { create } from '@bufbuild/protobuf';
 import { describe, expect, it } from 'vitest';
 import { runOnnx, sampleTensor } from '../../../../test/run-onnx.js';
 import { addGradients } from '../autodiff/index.js';
 import { float32, int64, type Tensor, tensor } from '../tensor.js';
+import { FunctionProtoSchema } from './gen/onnx_pb.js';
 import { Graph } from './graph.js';
 import { toFloat32 } from './to-float32.js';
+import { valueInfo } from './value-info.js';
 
 const HALF_ONE_AND_A_HALF = 0x3e00;
 
@@ -118,6 +121,64 @@ describe('toFloat32', () => {
     await compare(graph, { x: float32([4], [-3, 1, 120, 300]) }, 1e-6);
   });
 
+  it('declares levels as what they are, where the file declares integers', async () => {
+    const graph = Graph.create({ opset: 17 });
+    graph.addInput('x', 'float32', [4]);
+    const step = graph.addInitializer('step', scale(0.5));
+    graph.add('QuantizeLinear', ['x', step], {}, { outputs: ['inside'] });
+    graph.addOutput(graph.add('DequantizeLinear', ['inside', step]), 'float32', [4]);
+    graph.addOutput(graph.add('QuantizeLinear', ['x', step]), 'uint8', [4]);
+    graph.proto.valueInfo.push(valueInfo('inside', { dtype: 'uint8', shape: [4] }));
+    const float = await compare(graph, { x: float32([4], [-3, 1, 120, 300]) }, 1e-6);
+    expect(float.declaredType('inside')?.dtype).toBe('float32');
+  });
+
+  it('joins levels with constants', async () => {
+    const graph = Graph.create({ opset: 17 });
+    graph.addInput('x', 'float32', [4]);
+    const step = graph.addInitializer('step', scale(0.5));
+    const constant = graph.addInitializer('constant', tensor('uint8', [2], Uint8Array.of(3, 7)));
+    const joined = graph.add('Concat', [constant, graph.add('QuantizeLinear', ['x', step])], { axis: 0 });
+    graph.addOutput(graph.add('DequantizeLinear', [joined, step]), 'float32', [6]);
+    await compare(graph, { x: float32([4], [-3, 1, 120, 300]) }, 1e-6);
+  });
+
+  it("reads onnxruntime's own quantisation of 16 bits", async () => {
+    const graph = Graph.create({ opset: 17 });
+    graph.model.opsetImport.push({ ...graph.model.opsetImport[0], domain: 'com.microsoft', version: 1n } as never);
+    graph.addInput('x', 'float32', [4]);
+    const more = [
+      graph.addInitializer('step', scale(0.25)),
+      graph.addInitializer('zero', tensor('uint16', [], Uint16Array.of(300))),
+    ];
+    const domain = { domain: 'com.microsoft' };
+    const levels = graph.add('QuantizeLinear', ['x', ...more], {}, domain);
+    graph.addOutput(graph.add('DequantizeLinear', [levels, ...more], {}, domain), 'float32', [4]);
+    const x = float32([4], [-100, 1, 120, 300]);
+    const float = await compare(graph, { x }, 1e-4);
+    expect(float.nodes().every((node) => node.domain === '')).toBe(true);
+    await expectGradient(float, x);
+  });
+
+  it('widens functions', async () => {
+    const graph = Graph.create({ opset: 17 });
+    const inner = Graph.create({ opset: 17 });
+    inner.addInput('a', 'float16', [4]);
+    inner.add('Add', ['a', inner.add('Cast', ['a'], { to: 10 })], {}, { outputs: ['b'] });
+    graph.model.opsetImport.push({ ...graph.model.opsetImport[0], domain: 'local', version: 1n } as never);
+    graph.model.functions.push(
+      create(FunctionProtoSchema, {
+        ...{ name: 'Twice', domain: 'local', input: ['a'], output: ['b'] },
+        opsetImport: inner.model.opsetImport,
+        node: inner.proto.node,
+      }),
+    );
+    graph.addInput('x', 'float16', [4]);
+    graph.addOutput(graph.add('Twice', ['x'], {}, { domain: 'local' }), 'float16', [4]);
+    const answer = await runOnnx(toFloat32(graph).encode(), { x: float32([4], [1, -2, 0.1, 70_000]) });
+    expect(answer[graph.outputNames[0] as string]).toEqual(float32([4], [2, -4, 0.2, 140_000]));
+  });
+
   it('computes what dynamic quantisation stands for', async () => {
     const graph = Graph.create({ opset: 17 });
     graph.addInput('x', 'float32', ['N', 6, 4, 4]);
@@ -178,5 +239,22 @@ describe('toFloat32', () => {
     graph.add('Mod', [levels, levels], {}, { name: 'odd', outputs: ['m'] });
     graph.addOutput(graph.add('DequantizeLinear', ['m', step]), 'float32', [4]);
     expect(() => toFloat32(graph)).toThrow("node 'odd' (Mod) computes with quantised values");
+    // A branch reads levels that no list of inputs names.
+    const branching = Graph.create({ opset: 17 });
+    branching.addInput('x', 'float32', [4]);
+    branching.addInitializer('step', scale(0.5));
+    branching.add('QuantizeLinear', ['x', 'step'], {}, { outputs: ['levels'] });
+    const branch = (name: string) => {
+      const inner = Graph.create({ opset: 17 });
+      inner.addInput('levels', 'uint8', [4]);
+      inner.addInput('step', 'float32', []);
+      inner.addOutput(inner.add('DequantizeLinear', ['levels', 'step'], {}, { outputs: [name] }), 'float32', [4]);
+      inner.proto.input = [];
+      return inner.proto;
+    };
+    const yes = branching.addInitializer('yes', tensor('bool', [], Uint8Array.of(1)));
+    const branches = { then_branch: branch('a'), else_branch: branch('b') };
+    branching.addOutput(branching.add('If', [yes], branches, { name: 'fork' }), 'float32', [4]);
+    expect(() => toFloat32(branching)).toThrow("node 'fork' (If) computes with quantised values");
   });
 });

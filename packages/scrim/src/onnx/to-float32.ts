@@ -9,14 +9,21 @@
  *   DequantizeLinear       (q − z)·s
  *   MatMulInteger, ConvInteger  MatMul and Conv of what zero points were taken from
  *   DynamicQuantizeLSTM    LSTM with the weights that the levels mean
- * Operators that only move elements, and sums, carry levels on; any other that reads them is refused.
+ * Operators that only move elements, and sums, carry levels on; any other that reads them is refused. Branches, loops and
+ * functions become single precision, too, but keep quantised arithmetic that lies whole within them.
  */
 import { create } from '@bufbuild/protobuf';
 import { ScrimError } from '../errors.js';
 import { type DataType, float32, sizeOf, type Tensor, tensor } from '../tensor.js';
 import { type Attributes, attribute, intAttribute } from './attributes.js';
-import { type GraphProto, type NodeProto, NodeProtoSchema, type TensorProto } from './gen/onnx_pb.js';
-import { Graph } from './graph.js';
+import {
+  type GraphProto,
+  type NodeProto,
+  NodeProtoSchema,
+  type TensorProto,
+  type ValueInfoProto,
+} from './gen/onnx_pb.js';
+import { Graph, usedBy } from './graph.js';
 import { inferShapes } from './shape-inference.js';
 import { dataTypeCode, dataTypeFromCode, tensorFromProto, tensorToProto } from './tensor-proto.js';
 import { readValueInfo, type ValueType, valueInfo } from './value-info.js';
@@ -49,8 +56,17 @@ const MOVERS: ReadonlySet<string> = new Set(
 export function toFloat32(graph: Graph): Graph {
   const copy = graph.clone();
   widen(copy.proto);
+  for (const { node, valueInfo: infos } of copy.model.functions) {
+    widenInfos(infos);
+    widenNodes(node);
+  }
   const opened = openInputs(new Graph(copy.model));
-  opened.setNodes(new Dequantizer(opened).nodes());
+  const dequantizer = new Dequantizer(opened);
+  opened.setNodes(dequantizer.nodes());
+  // What is declared of levels is that they are integers.
+  for (const info of [...opened.proto.output, ...opened.proto.valueInfo]) {
+    if (dequantizer.isLevels(info.name)) declareFloat32(info);
+  }
   opened.prune();
   return opened;
 }
@@ -58,18 +74,27 @@ export function toFloat32(graph: Graph): Graph {
 /** Half precision of weights, attributes and declared types, in bodies too, becomes float32. */
 function widen(proto: GraphProto): void {
   proto.initializer = proto.initializer.map(widenTensor);
-  for (const info of [...proto.input, ...proto.output, ...proto.valueInfo]) {
-    const type = readValueInfo(info);
-    if (type && HALVES.has(type.dtype))
-      Object.assign(info, { type: valueInfo(info.name, { ...type, dtype: 'float32' }).type });
-  }
-  for (const { attribute: attributes } of proto.node) {
+  widenInfos([...proto.input, ...proto.output, ...proto.valueInfo]);
+  widenNodes(proto.node);
+}
+
+function widenInfos(infos: readonly ValueInfoProto[]): void {
+  for (const info of infos) if (HALVES.has(readValueInfo(info)?.dtype)) declareFloat32(info);
+}
+
+function widenNodes(nodes: readonly NodeProto[]): void {
+  for (const { attribute: attributes } of nodes) {
     for (const each of attributes) {
       if (each.t) each.t = widenTensor(each.t);
       if (TYPE_ATTRIBUTES.has(each.name) && HALVES.has(dataTypeFromCode(Number(each.i)))) each.i = BigInt(FLOAT32);
       for (const body of each.g ? [each.g, ...each.graphs] : each.graphs) widen(body);
     }
   }
+}
+
+function declareFloat32(info: ValueInfoProto): void {
+  const type = readValueInfo(info);
+  if (type) Object.assign(info, { type: valueInfo(info.name, { ...type, dtype: 'float32' }).type });
 }
 
 function widenTensor(proto: TensorProto): TensorProto {
@@ -138,6 +163,15 @@ function node(
   });
 }
 
+function isStandard({ domain }: NodeProto): boolean {
+  return domain === '' || domain === 'ai.onnx';
+}
+
+/** Those of com.microsoft, which onnxruntime's tools write for 16 bits, mean the same. */
+function isQuantiser({ domain, opType }: NodeProto): boolean {
+  return domain === 'com.microsoft' && (opType === 'QuantizeLinear' || opType === 'DequantizeLinear');
+}
+
 /** Rewrites the nodes of a graph, in order, and keeps account of which values are levels. */
 class Dequantizer {
   readonly #graph: Graph;
@@ -158,11 +192,16 @@ class Dequantizer {
     return this.#made;
   }
 
+  /** True if the value was integers and is float32 in what {@link nodes} made. */
+  isLevels(value: string): boolean {
+    return this.#levels.has(value);
+  }
+
   #rewrite(each: NodeProto): void {
     each.input = each.input.map((name) => this.#folded.get(name) ?? name);
     const [first = '', second = ''] = each.input;
     const [output = ''] = each.output;
-    switch (each.domain === '' || each.domain === 'ai.onnx' ? each.opType : '') {
+    switch (isQuantiser(each) || isStandard(each) ? each.opType : '') {
       case 'QuantizeLinear':
         this.#quantize(each);
         return;
@@ -187,6 +226,8 @@ class Dequantizer {
       }
       case 'MatMulInteger':
       case 'ConvInteger': {
+        const zero = this.#graph.constant(each.input[3] ?? '');
+        this.#expect(each, each.opType === 'MatMulInteger' || zero === undefined || zero.data.length === 1);
         const inputs = [this.#centred(first, each.input[2]), this.#centred(second, each.input[3])];
         const made = node(this.#graph, each.opType === 'MatMulInteger' ? 'MatMul' : 'Conv', inputs, [output]);
         made.attribute = each.attribute;
@@ -211,8 +252,11 @@ class Dequantizer {
       this.#lstm(each);
       return;
     }
-    if (each.input.some((name) => this.#levels.has(name))) {
-      this.#expect(each, each.domain === '' && MOVERS.has(each.opType));
+    // What branches and loops read of the graph around them is in no list of inputs.
+    if (usedBy(each).some((name) => this.#levels.has(name))) {
+      const isJoin = each.opType === 'Concat';
+      this.#expect(each, isStandard(each) && MOVERS.has(each.opType) && (isJoin || this.#levels.has(first)));
+      if (isJoin) each.input = each.input.map((name) => this.#asFloat(name));
       for (const name of each.output) this.#levels.add(name);
     }
     this.#expect(each, !/^QLinear|^QGemm|^DynamicQuantize|IntegerToFloat$|NBits$/.test(each.opType));

@@ -66,6 +66,17 @@ describe('sizes past a cut', () => {
     expect(tail.nodes().some(({ opType }) => opType === 'Tanh')).toBe(false);
   });
 
+  it('cross as they are where they are named', async () => {
+    const graph = exported();
+    const [size = ''] = graph.nodes().find(({ opType }) => opType === 'Gather')?.output ?? [];
+    const { head, tail } = splitAt(graph, ['first', size]);
+    expect(tail.inputNames).toEqual(['first', size]);
+    const x = sampleTensor('float32', [3, 4, 5]);
+    const [output] = graph.outputNames as [string];
+    const halves = await runOnnx(tail.encode(), await runOnnx(head.encode(), { x }));
+    expect(halves[output]).toEqual((await runOnnx(graph.encode(), { x }))[output]);
+  });
+
   it('make no cut where what crosses does not have them', async () => {
     const graph = exported((g, ints) => g.add('Gather', [g.add('Shape', ['x']), ints(2)], { axis: 0 }));
     // T ends with 'first'.

@@ -5,11 +5,19 @@
  * reads. Neither fed inputs nor outputs can be cut: there the input itself, or the answer, would cross. Every cut of one
  * tensor is found: in a topological order a value lies on every path exactly if no edge spans its place. Cuts of several
  * tensors are those met along the graph's own topological order, once each: what crosses there is what nodes so far have
- * made and nodes to come still read. Two sweeps, each in time proportional to the graph: one takes every value as it is, the
- * other lets sizes go past a cut from which they can be read (carried-sizes.ts).
+ * made and nodes to come still read. Two sweeps: one takes every value as it is, in time proportional to the graph, the other
+ * lets sizes go past a cut from which they can be read (carried-sizes.ts), and looks for each cut at the sizes in use there.
  */
 import { assertArgument } from '../errors.js';
-import { countFlops, type Dimension, type FlopCount, type Graph, inferShapes, type ValueType } from '../onnx/index.js';
+import {
+  countFlops,
+  type Dimension,
+  type FlopCount,
+  type Graph,
+  inferShapes,
+  usedBy,
+  type ValueType,
+} from '../onnx/index.js';
 import { BYTES_PER_ELEMENT, type DataType } from '../tensor.js';
 import { type Activation, type ActivationFlow, findActivations } from './activation-flow.js';
 import { findSizes, readableSizes } from './carried-sizes.js';
@@ -76,15 +84,26 @@ export function listCuts(graph: Graph, options: ListCutsOptions = {}): Cut[] {
   );
   const types = inferShapes(graph, inputShapes ? { inputShapes } : {});
   const sweep = new Sweep(graph, types, maxTensors);
-  const strict = sweep.over(findActivations(graph));
+  const flow = findActivations(graph);
+  const strict = sweep.over(flow);
   // Whether a tail can read a size off what crosses must not rest on the sizes at hand.
   const sizes = findSizes(graph);
   const given = new Set(sizes.keys());
   if (given.size === 0) return strict.sort((a, b) => a.tensors.length - b.tensors.length);
   const open = inputShapes ? inferShapes(graph) : types;
-  const lenient = sweep.over(findActivations(graph, given), (names) => {
-    const readable = readableSizes(sizes, names, open);
-    return findBypass(graph, new Set([...names, ...readable])) === undefined;
+  const without = findActivations(graph, given);
+  const past = lastUses(graph, flow, without);
+  const readable = new Map<string, ReadonlySet<string>>();
+  const lenient = sweep.over(without, (names, i) => {
+    const known = JSON.stringify([...new Set(names.flatMap((name) => open.get(name)?.shape ?? []))].sort());
+    const sizesThere = readable.get(known) ?? readableSizes(sizes, names, open);
+    readable.set(known, sizesThere);
+    const unread: string[] = [];
+    for (const [name, until] of past) {
+      if (until <= i) break;
+      if (!sizesThere.has(name)) unread.push(name);
+    }
+    return findBypass(graph, { has: (name) => sizesThere.has(name) || names.includes(name) }, unread) === undefined;
   });
   const cuts = new Map(lenient.map((cut) => [cut.name, cut]));
   for (const cut of strict) {
@@ -92,6 +111,20 @@ export function listCuts(graph: Graph, options: ListCutsOptions = {}): Cut[] {
     if (rest.length === cut.tensors.length || !cuts.has(rest.join(' + '))) cuts.set(cut.name, cut);
   }
   return [...cuts.values()].sort((a, b) => a.tensors.length - b.tensors.length || a.headNodes - b.headNodes);
+}
+
+/**
+ * Values that come from the inputs by sizes alone, with the place of the last node that computes with them and with more than
+ * sizes (infinite for outputs), the latest first. Nothing else of the inputs goes past a cut in the flow `without` sizes.
+ */
+function lastUses(graph: Graph, flow: ActivationFlow, without: ActivationFlow): [name: string, until: number][] {
+  const found = new Map<string, number>();
+  const note = (name: string, at: number): void => {
+    if (flow.activations.has(name) && !without.activations.has(name)) found.set(name, at);
+  };
+  for (const [i, node] of without.nodes.entries()) for (const name of usedBy(node)) note(name, i);
+  for (const name of graph.outputNames) note(name, Number.POSITIVE_INFINITY);
+  return [...found].sort((a, b) => b[1] - a[1]);
 }
 
 /** What is the same for every sweep over one graph. */
@@ -108,8 +141,11 @@ class Sweep {
     this.#inputBytes = sum(graph.inputNames.map((name) => bytesOf(describeTensor(name, types))));
   }
 
-  /** The cuts along the order of the nodes; `accept` may refuse some by the names of what crosses. */
-  over({ nodes, activations }: ActivationFlow, accept: (names: readonly string[]) => boolean = () => true): Cut[] {
+  /** The cuts along the order of the nodes; `accept` may refuse some by what crosses and the place of the last node before. */
+  over(
+    { nodes, activations }: ActivationFlow,
+    accept: (names: readonly string[], i: number) => boolean = () => true,
+  ): Cut[] {
     const counts = nodes.map((node) => this.#flops.of(node) ?? 0);
     const total = counts.reduce((a, b) => a + b, 0);
 
@@ -143,7 +179,7 @@ class Sweep {
       const key = JSON.stringify(names);
       if (seen.has(key)) continue;
       seen.add(key);
-      if (!accept(names)) continue;
+      if (!accept(names, i)) continue;
       const tensors = names.map((name) => describeTensor(name, this.#types));
       const bytesFp32 = sum(tensors.map((tensor) => bytesOf(tensor, 4)));
       const bytesFp16 = sum(tensors.map((tensor) => bytesOf(tensor, 2)));

@@ -49,6 +49,8 @@ export function splitAt(graph: Graph, names: readonly string[]): SplitModel {
   const bypass = findBypass(graph, cut);
   const sizes = bypass === undefined ? undefined : findSizes(graph);
   const carried = sizes ? readableSizes(sizes, names, types) : new Set<string>();
+  // One that is named crosses as it is.
+  for (const name of names) carried.delete(name);
   const stop = new Set([...cut, ...carried]);
   if (bypass !== undefined && findBypass(graph, stop) !== undefined) {
     throw new ScrimError('INVALID_ARGUMENT', `${quote(names)} is no cut: ${bypass} goes past it`);
@@ -134,9 +136,14 @@ function collect(graph: Graph, wanted: readonly string[], stop: ReadonlySet<stri
   return nodes;
 }
 
-/** A path from a fed input to an output that avoids the values in `cut`, in words; undefined if there is none. */
-export function findBypass(graph: Graph, cut: ReadonlySet<string>): string | undefined {
-  const next = new Map<string, string | undefined>(graph.outputNames.map((name) => [name, undefined]));
+/** A path from a fed input to one of `ends` that avoids the values in `cut`, in words; undefined if there is none. */
+export function findBypass(
+  graph: Graph,
+  cut: { has(name: string): boolean },
+  ends: Iterable<string> = graph.outputNames,
+): string | undefined {
+  const next = new Map<string, string | undefined>();
+  for (const name of ends) next.set(name, undefined);
   for (const [value] of next) {
     if (cut.has(value)) continue;
     if (graph.isInput(value)) return describePath(graph, value, next);
