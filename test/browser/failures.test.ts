@@ -29,7 +29,7 @@ it('refuses a corrupt bundle, sends nothing, and goes on with another', async ()
   expect(await alert(page).count()).toBe(0);
   studio.disturb(undefined);
   await page.keyboard.press('ArrowRight');
-  await page.waitForFunction(() => document.querySelector('.slider strong')?.textContent === 'noise α 0.80');
+  await page.waitForFunction(() => document.querySelector('.slider strong')?.textContent === 'bottleneck α 0.80');
   await page.waitForFunction(() => document.querySelector('.panes')?.getAttribute('aria-busy') === 'false');
   await guess(page).waitFor();
   expect(await alert(page).count()).toBe(0);

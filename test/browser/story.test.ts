@@ -172,14 +172,16 @@ it('follows the camera and keeps the last frame', async () => {
 it('shows the running server, live', async () => {
   const { page, problems } = await studio.open();
   await page.goto(`${studio.url}#/server`);
-  const row = page.getByRole('row', { name: /tfjs_alpha_0_80/ });
+  const row = page.getByRole('row', { name: /tfjs_bottleneck_alpha_0_80/ });
   await row.waitFor();
   const before = Number(await row.getByRole('cell').nth(2).textContent());
   await page.getByRole('link', { name: 'Story' }).click();
   await guess(page).waitFor({ timeout: 90_000 });
   await page.goBack();
   await page.waitForFunction((count) => {
-    const found = [...document.querySelectorAll('tr')].find((entry) => entry.textContent?.includes('alpha_0_80'));
+    const found = [...document.querySelectorAll('tr')].find((entry) =>
+      entry.textContent?.includes('bottleneck_alpha_0_80'),
+    );
     return Number(found?.querySelectorAll('td')[2]?.textContent) > count;
   }, before);
   expect(await row.textContent()).toMatch(/ready/);
