@@ -28,6 +28,10 @@ describe('percentile', () => {
     );
   });
 
+  it('ends at the edge of the bucket, rounding or not', () => {
+    expect(percentile(histogram([0.0010000000000000002]), 1)).toBe(10);
+  });
+
   it('has nothing to say without requests, and the last edge for what lies beyond it', () => {
     expect(percentile(histogram([]), 0.5)).toBeUndefined();
     expect(percentile(histogram([5, 6]), 0.5)).toBe(1000);

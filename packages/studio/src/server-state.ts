@@ -96,7 +96,9 @@ export function percentile(buckets: Buckets, share: number): number | undefined 
   for (const [edge, count] of buckets) {
     if (count >= wanted) {
       if (!Number.isFinite(edge)) return edgeBefore * 1000;
-      return (edgeBefore + ((edge - edgeBefore) * (wanted - countBefore)) / Math.max(1, count - countBefore)) * 1000;
+      const inside = ((edge - edgeBefore) * (wanted - countBefore)) / Math.max(1, count - countBefore);
+      // Rounding may carry the sum past the edge.
+      return Math.min(edge, edgeBefore + inside) * 1000;
     }
     [edgeBefore, countBefore] = [edge, count];
   }
