@@ -14,6 +14,7 @@ import {
 import { createNodeCrypto, openBundle } from 'scrim/node';
 import type { Graph } from 'scrim/onnx';
 import { cutInPlanes, splitAt } from 'scrim/split';
+import { DEFAULT_SIDE } from 'scrim/vision';
 import { loadModelSource, type ModelSource } from './model-source.js';
 
 /** Folders that may hold shipped bundles: of the installed package, and of a clone. */
@@ -151,5 +152,3 @@ export function photoSide(asked: number | undefined, bundles: readonly Bundle[])
     `the bundles are for photos of ${[...sides].join(' and ')} pixels: give --size`,
   );
 }
-
-const DEFAULT_SIDE = 1024;

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { type Bundle, loadBundle, ScrimError } from 'scrim';
 import { averagePrecision, matchDetections } from 'scrim/metrics';
 import { createNodeCrypto, createNodeEngine, listPhotos, writeFileAtomically, writeImage } from 'scrim/node';
-import { type Detection, sideBySide } from 'scrim/vision';
+import { DEFAULT_SIDE, type Detection, sideBySide } from 'scrim/vision';
 import { lookForBundle, photoSide, type TransformKind } from '../bundle-store.js';
 import { type SweepPoint, sweepChart } from '../chart.js';
 import type { CommandContext } from '../context.js';
@@ -28,7 +28,6 @@ interface DemoOptions {
   readonly json?: boolean;
 }
 
-const SIZE = 1024;
 const ALPHAS = [0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95];
 const THRESHOLD = 0.5;
 /** Small enough for two minutes on two cores; `scrim fit` takes more of both. */
@@ -49,7 +48,7 @@ export async function demo(context: CommandContext, options: DemoOptions): Promi
   }
 
   const threads = options.threads === undefined ? {} : { threads: options.threads };
-  const clean = await createFacePipeline({ model, size: SIZE, ...threads });
+  const clean = await createFacePipeline({ model, size: DEFAULT_SIDE, ...threads });
   context.onClose(() => clean.close());
   const truth = new Map<string, readonly Detection[]>();
   for (const photo of photos) {
@@ -123,7 +122,7 @@ async function fitHere(context: CommandContext, model: ModelSource, alpha: numbe
       cut: model.cut as string,
       task: model.task as NonNullable<ModelSource['task']>,
       photos: [join(packageFolder('@vladmandic/human'), 'assets')],
-      size: SIZE,
+      size: DEFAULT_SIDE,
       canvases: DEMO_FIT.canvases,
       seed: 'demo',
     });

@@ -8,7 +8,8 @@
  */
 import { ScrimError } from '../errors.js';
 import type { NodeProto } from '../onnx/gen/onnx_pb.js';
-import { type Graph, usedBy } from '../onnx/graph.js';
+import type { Graph } from '../onnx/graph.js';
+import { isStandard, usedBy } from '../onnx/node-scope.js';
 import { RAISED_OPSET, raiseOpset } from '../onnx/raise-opset.js';
 import { inferShapes, inferValues } from '../onnx/shape-inference.js';
 import type { ValueType } from '../onnx/value-info.js';
@@ -164,10 +165,6 @@ function judge(node: NodeProto): Differentiability {
   return typeof rule === 'string'
     ? { node: node.name, operator, differentiable: 'no', reason: rule }
     : { node: node.name, operator, differentiable: 'yes' };
-}
-
-function isStandard(node: NodeProto): boolean {
-  return node.domain === '' || node.domain === 'ai.onnx';
 }
 
 /** The rule of a node, or why it has none. */

@@ -19,7 +19,7 @@ import {
 } from '../noise/fit/bottleneck-model.js';
 import { toHalf } from '../noise/release.js';
 import type { Dimension, Graph, ValueType } from '../onnx/index.js';
-import { float32, sizeOf, type Tensor, tensor } from '../tensor.js';
+import { float32, halfToNumber, sizeOf, type Tensor, tensor } from '../tensor.js';
 import { decodeSafetensors, encodeSafetensors } from './safetensors.js';
 
 /** Path of the encoder. */
@@ -165,12 +165,4 @@ function fromFloat16(name: string, value: Tensor): Tensor<'float32'> {
     value.shape,
     Float32Array.from(value.data as Uint16Array, (bits) => halfToNumber(bits)),
   );
-}
-
-/** IEEE 754 binary16; exact. */
-function halfToNumber(bits: number): number {
-  const exponent = (bits >> 10) & 0x1f;
-  const mantissa = bits & 0x3ff;
-  const magnitude = exponent === 0 ? mantissa * 2 ** -24 : (1 + mantissa / 1024) * 2 ** (exponent - 15);
-  return (bits & 0x8000) === 0 ? magnitude : -magnitude;
 }

@@ -12,6 +12,7 @@ import { int64, type Tensor, tensor } from '../tensor.js';
 import { findAttribute } from './attributes.js';
 import { type GraphProto, ModelProtoSchema, type NodeProto, NodeProtoSchema } from './gen/onnx_pb.js';
 import { Graph } from './graph.js';
+import { bodiesOf } from './node-scope.js';
 import { inferShapes, inferValues } from './shape-inference.js';
 import { tensorToProto } from './tensor-proto.js';
 import { type Dimension, valueInfo } from './value-info.js';
@@ -152,9 +153,7 @@ function countNames(graph: GraphProto, names: Map<string, number>): void {
   for (const name of [...graph.input.map((input) => input.name), ...definedIn(graph)]) {
     names.set(name, (names.get(name) ?? 0) + 1);
   }
-  for (const { attribute } of graph.node) {
-    for (const { g, graphs } of attribute) for (const inner of g ? [g, ...graphs] : graphs) countNames(inner, names);
-  }
+  for (const node of graph.node) for (const body of bodiesOf(node)) countNames(body, names);
 }
 
 function definedIn(graph: GraphProto): string[] {
@@ -179,13 +178,11 @@ function rename(node: NodeProto, names: ReadonlyMap<string, string>): NodeProto 
   const swap = (name: string): string => names.get(name) ?? name;
   node.input = node.input.map(swap);
   node.output = node.output.map(swap);
-  for (const { g, graphs } of node.attribute) {
-    for (const inner of g ? [g, ...graphs] : graphs) {
-      const own = new Set([...inner.input.map(({ name }) => name), ...definedIn(inner)]);
-      const outer = new Map([...names].filter(([name]) => !own.has(name)));
-      for (const each of inner.node) rename(each, outer);
-      for (const output of inner.output) output.name = outer.get(output.name) ?? output.name;
-    }
+  for (const body of bodiesOf(node)) {
+    const own = new Set([...body.input.map(({ name }) => name), ...definedIn(body)]);
+    const outer = new Map([...names].filter(([name]) => !own.has(name)));
+    for (const each of body.node) rename(each, outer);
+    for (const output of body.output) output.name = outer.get(output.name) ?? output.name;
   }
   return node;
 }

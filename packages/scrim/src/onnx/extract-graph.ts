@@ -18,7 +18,8 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from './gen/onnx_pb.js';
-import { Graph, usedBy } from './graph.js';
+import { Graph } from './graph.js';
+import { bodiesOf, usedBy } from './node-scope.js';
 
 /** Which part of a graph {@link extractGraph} takes. */
 export interface GraphPart {
@@ -101,7 +102,7 @@ function calledFunctions(model: ModelProto, nodes: readonly NodeProto[]): ModelP
   const visit = (list: readonly NodeProto[]): void => {
     for (const node of list) {
       const key = `${node.domain}:${node.opType}`;
-      for (const { g, graphs } of node.attribute) for (const inner of g ? [g, ...graphs] : graphs) visit(inner.node);
+      for (const body of bodiesOf(node)) visit(body.node);
       if (called.has(key)) continue;
       called.add(key);
       for (const body of model.functions) if (`${body.domain}:${body.name}` === key) visit(body.node);

@@ -13,7 +13,8 @@ import {
   stringAttribute,
   tensorAttribute,
 } from './attributes.js';
-import { Graph, usedBy } from './graph.js';
+import { Graph } from './graph.js';
+import { usedBy } from './node-scope.js';
 import { readValueInfo, valueInfo } from './value-info.js';
 
 function refusal(action: () => unknown): { code: ScrimErrorCode; message: string; details: ErrorDetails } {

@@ -24,6 +24,7 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from './gen/onnx_pb.js';
+import { bodiesOf, capturedBy, innerNames, usedBy } from './node-scope.js';
 import { dataTypeFromCode, dataTypeOf, tensorFromProto, tensorToProto } from './tensor-proto.js';
 import { type Dimension, readValueInfo, type ValueType, valueInfo } from './value-info.js';
 
@@ -37,7 +38,7 @@ export interface AddOptions {
   readonly domain?: string;
 }
 
-/** Operator sets we read and write. */
+/** Operator sets that {@link Graph.create} writes; older ones are read, and raised by raiseOpset where that is needed. */
 export const OPSET_RANGE: { readonly min: number; readonly max: number } = { min: 11, max: 22 };
 
 /** IR version written with each operator set, from the release table of the ONNX project. */
@@ -573,46 +574,8 @@ export class Graph {
 /** Edits rewrite inputs of nodes, not the inside of their subgraphs. */
 function refuseCaptures(nodes: readonly NodeProto[], value: string): void {
   for (const node of nodes) {
-    for (const { g, graphs } of node.attribute) {
-      if ((g ? [g, ...graphs] : graphs).some((subgraph) => captured(subgraph).includes(value))) {
-        throw new ScrimError('UNSUPPORTED', `'${value}' is captured by a subgraph of node '${node.name}'`);
-      }
-    }
-  }
-}
-
-/** Every outer value a node uses: its inputs and what its subgraphs capture. */
-export function usedBy(node: NodeProto): string[] {
-  const used = new Set(node.input.filter((input) => input !== ''));
-  for (const { g, graphs } of node.attribute) {
-    for (const subgraph of g ? [g, ...graphs] : graphs) for (const name of captured(subgraph)) used.add(name);
-  }
-  return [...used];
-}
-
-function captured(graph: GraphProto): string[] {
-  const own = new Set<string>();
-  for (const { name } of graph.input) own.add(name);
-  for (const { name } of graph.initializer) own.add(name);
-  for (const { values } of graph.sparseInitializer) if (values) own.add(values.name);
-  for (const node of graph.node) for (const output of node.output) own.add(output);
-  const outer = new Set<string>();
-  for (const node of graph.node) for (const name of usedBy(node)) if (!own.has(name)) outer.add(name);
-  for (const { name } of graph.output) if (!own.has(name)) outer.add(name);
-  return [...outer];
-}
-
-/** Names made inside the subgraphs of a node; an outer value must not take one of them. */
-function* innerNames(node: NodeProto): Generator<string> {
-  for (const { g, graphs } of node.attribute) {
-    for (const subgraph of g ? [g, ...graphs] : graphs) {
-      for (const { name } of subgraph.input) yield name;
-      for (const { name } of subgraph.initializer) yield name;
-      for (const { values } of subgraph.sparseInitializer) if (values) yield values.name;
-      for (const inner of subgraph.node) {
-        yield* inner.output;
-        yield* innerNames(inner);
-      }
+    if (bodiesOf(node).some((body) => capturedBy(body).includes(value))) {
+      throw new ScrimError('UNSUPPORTED', `'${value}' is captured by a subgraph of node '${node.name}'`);
     }
   }
 }

@@ -8,6 +8,7 @@ export type { AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, Va
 export { AttributeProto_AttributeType, ModelProtoSchema } from './gen/onnx_pb.js';
 export * from './graph.js';
 export { isSteady } from './is-steady.js';
+export { usedBy } from './node-scope.js';
 export * from './pad-conv-channels.js';
 export * from './raise-opset.js';
 export * from './shape-inference.js';

@@ -19,8 +19,9 @@ import {
   intsAttribute,
   stringAttribute,
 } from './attributes.js';
-import { type GraphProto, type NodeProto, NodeProtoSchema } from './gen/onnx_pb.js';
+import { type NodeProto, NodeProtoSchema } from './gen/onnx_pb.js';
 import { type Graph, irVersionFor } from './graph.js';
+import { bodiesOf, isStandard } from './node-scope.js';
 import { inferShapes } from './shape-inference.js';
 import type { ValueType } from './value-info.js';
 
@@ -217,7 +218,7 @@ export function raiseOpset(graph: Graph): void {
 
 /** The node in its newer form, with the nodes it needs in front of it and behind. */
 function raiseNode(graph: Graph, node: NodeProto, from: number, types: ReadonlyMap<string, ValueType>): NodeProto[] {
-  if (node.domain !== '' && node.domain !== 'ai.onnx') return [node];
+  if (!isStandard(node)) return [node];
   const front: NodeProto[] = [];
   const behind: NodeProto[] = [];
   const make = (opType: string, input: readonly string[], output: string, attributes: Attributes = {}): NodeProto => {
@@ -251,10 +252,6 @@ function raiseNode(graph: Graph, node: NodeProto, from: number, types: ReadonlyM
   // An operator that a change renames has its last form then.
   for (const { since, change } of CHANGES[node.opType] ?? []) if (from < since) change(node, place);
   return [...front, node, ...behind];
-}
-
-function bodiesOf(node: NodeProto): GraphProto[] {
-  return node.attribute.flatMap(({ g, graphs }) => (g ? [g, ...graphs] : graphs));
 }
 
 /** A scalar of the element type of the node's first input. */

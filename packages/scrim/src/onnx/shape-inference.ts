@@ -18,6 +18,7 @@ import {
   type ValueInfoProto,
 } from './gen/onnx_pb.js';
 import type { Graph } from './graph.js';
+import { isStandard } from './node-scope.js';
 import { CONTROL_FLOW, type SubgraphInference } from './shapes/control-flow.js';
 import { DimensionAlgebra } from './shapes/dimension.js';
 import { ELEMENTWISE } from './shapes/elementwise.js';
@@ -316,10 +317,6 @@ function plausible(type: InferredType): InferredType {
     typeof dimension === 'string' || (Number.isSafeInteger(dimension) && dimension >= 0);
   if (shape.every(isSize)) return type;
   return { dtype: type.dtype, shape: shape.map((dimension) => (isSize(dimension) ? dimension : '')) };
-}
-
-function isStandard(node: NodeProto): boolean {
-  return node.domain === '' || node.domain === 'ai.onnx';
 }
 
 function ruleOf(node: NodeProto): ShapeRule | undefined {

@@ -14,7 +14,7 @@
  */
 import { create } from '@bufbuild/protobuf';
 import { ScrimError } from '../errors.js';
-import { type DataType, float32, sizeOf, type Tensor, tensor } from '../tensor.js';
+import { type DataType, float32, halfToNumber, sizeOf, type Tensor, tensor } from '../tensor.js';
 import { type Attributes, attribute, intAttribute } from './attributes.js';
 import {
   type GraphProto,
@@ -23,7 +23,8 @@ import {
   type TensorProto,
   type ValueInfoProto,
 } from './gen/onnx_pb.js';
-import { Graph, usedBy } from './graph.js';
+import { Graph } from './graph.js';
+import { bodiesOf, isStandard, usedBy } from './node-scope.js';
 import { inferShapes } from './shape-inference.js';
 import { dataTypeCode, dataTypeFromCode, tensorFromProto, tensorToProto } from './tensor-proto.js';
 import { readValueInfo, type ValueType, valueInfo } from './value-info.js';
@@ -83,12 +84,13 @@ function widenInfos(infos: readonly ValueInfoProto[]): void {
 }
 
 function widenNodes(nodes: readonly NodeProto[]): void {
-  for (const { attribute: attributes } of nodes) {
-    for (const each of attributes) {
-      if (each.t) each.t = widenTensor(each.t);
-      if (TYPE_ATTRIBUTES.has(each.name) && HALVES.has(dataTypeFromCode(Number(each.i)))) each.i = BigInt(FLOAT32);
-      for (const body of each.g ? [each.g, ...each.graphs] : each.graphs) widen(body);
+  for (const each of nodes) {
+    for (const setting of each.attribute) {
+      if (setting.t) setting.t = widenTensor(setting.t);
+      const isType = TYPE_ATTRIBUTES.has(setting.name);
+      if (isType && HALVES.has(dataTypeFromCode(Number(setting.i)))) setting.i = BigInt(FLOAT32);
     }
+    for (const body of bodiesOf(each)) widen(body);
   }
 }
 
@@ -101,16 +103,8 @@ function widenTensor(proto: TensorProto): TensorProto {
   const dtype = dataTypeFromCode(proto.dataType);
   if (!HALVES.has(dtype)) return proto;
   const value = tensorFromProto(proto);
-  const read = dtype === 'float16' ? fromHalf : fromBrain;
+  const read = dtype === 'float16' ? halfToNumber : fromBrain;
   return tensorToProto(float32(value.shape, Float32Array.from(value.data as Uint16Array, read)), proto.name);
-}
-
-function fromHalf(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1 + fraction / 1024) * 2 ** (exponent - 15));
 }
 
 function fromBrain(bits: number): number {
@@ -139,9 +133,7 @@ function openInputs(graph: Graph): Graph {
 function readInstead(proto: GraphProto, from: string, to: string): void {
   for (const each of proto.node) {
     each.input = each.input.map((name) => (name === from ? to : name));
-    for (const { g, graphs } of each.attribute) {
-      for (const body of g ? [g, ...graphs] : graphs) readInstead(body, from, to);
-    }
+    for (const body of bodiesOf(each)) readInstead(body, from, to);
   }
 }
 
@@ -161,10 +153,6 @@ function node(
       value === undefined ? [] : [attribute(name, value)],
     ),
   });
-}
-
-function isStandard({ domain }: NodeProto): boolean {
-  return domain === '' || domain === 'ai.onnx';
 }
 
 /** Those of com.microsoft, which onnxruntime's tools write for 16 bits, mean the same. */

@@ -7,6 +7,7 @@
  */
 import type { NodeProto } from '../onnx/index.js';
 import { type Graph, usedBy } from '../onnx/index.js';
+import { bodiesOf } from '../onnx/node-scope.js';
 
 /** One value on its way from the inputs to the outputs. */
 export interface Activation {
@@ -42,7 +43,7 @@ export function findRandomNodes(graph: Graph): (node: NodeProto) => boolean {
   const isRandom = (node: NodeProto): boolean =>
     RANDOM.has(node.opType) ||
     functions.has(`${node.domain}:${node.opType}`) ||
-    node.attribute.some(({ g, graphs }) => [...(g ? [g] : []), ...graphs].some((inner) => inner.node.some(isRandom)));
+    bodiesOf(node).some((body) => body.node.some(isRandom));
   for (let found = -1; found !== functions.size; ) {
     found = functions.size;
     for (const { domain, name, node } of graph.model.functions)

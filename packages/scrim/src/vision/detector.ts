@@ -27,8 +27,8 @@ export type ResizeMode =
   | ({ readonly kind: 'stretch' } & Size)
   | { readonly kind: 'native'; readonly scale?: number; readonly maxSide?: number };
 
-/** The side that TR-4928 measures at. */
-const DEFAULT_SIDE = 1024;
+/** The side of the square that photos are resized to where nothing names another, as TR-4928 measures. */
+export const DEFAULT_SIDE = 1024;
 
 /** Exactly the square that a detector's photos are best resized to, whatever their shape: 1024×1024 where it names none. */
 export function defaultResize({ side = DEFAULT_SIDE }: Pick<DetectorSpec, 'side'>): ResizeMode {

@@ -6,7 +6,7 @@
  * Nothing is computed here: which node means what is left to the caller, such as faceboxes-import.ts.
  */
 import { ScrimError } from '../errors.js';
-import { sizeOf, type Tensor, tensor } from '../tensor.js';
+import { halfToNumber, sizeOf, type Tensor, tensor } from '../tensor.js';
 
 /** An attribute of a node: the wire's tagged union without the tags. */
 export type TfjsAttribute = string | number | boolean | readonly number[] | readonly string[];
@@ -222,16 +222,6 @@ function integers(width: number, read: (view: DataView, at: number) => number): 
       return tensor('int32', shape, data);
     },
   };
-}
-
-/** The number whose IEEE 754 binary16 pattern is `bits`. */
-function halfToNumber(bits: number): number {
-  const sign = (bits & 0x8000) === 0 ? 1 : -1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction === 0 ? sign * Number.POSITIVE_INFINITY : Number.NaN;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
 function record(value: Json | undefined, what: string): { [key: string]: Json } {
