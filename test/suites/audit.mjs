@@ -112,6 +112,24 @@ check('page', [
   (page.match(/<img /g) ?? []).length < 6 && 'pictures are missing',
 ]);
 
+// Bottlenecks are judged by the same attacker on the activation that their encoder reads, trained once for a model.
+const pair = ['0.80', '0.90'].map((alpha) => root(`models/faceboxes-tfjs-bottleneck/alpha-${alpha}`));
+const both = run([...pair, ...small, '--workers', '2', '--attacks', 'decoder', '--out', file('both'), '--json']);
+const compared = both.status === 0 ? JSON.parse(both.stdout).bundles : [];
+const ceilings = existsSync(file('both/parts'))
+  ? readdirSync(file('both/parts')).filter((entry) => /^decoder-clean.*onnx$/.test(entry))
+  : [];
+const channels = ceilings.map((entry) => {
+  const graph = Graph.decode(readFileSync(file(`both/parts/${entry}`)));
+  return graph.declaredType(graph.inputNames[0]).shape[1];
+});
+check('a bottleneck beside the clean activation', [
+  both.status !== 0 && `exit ${both.status}: ${both.stderr.slice(-400)}`,
+  channels.join() !== '128' && `decoders without noise for ${channels.join()} channels, expected one for 128`,
+  compared.length !== 2 && `${compared.length} bundles, expected 2`,
+  compared.some(({ attacks: [first] }) => first?.baselines.at(-1).name !== 'clean activation') && 'no such baseline',
+]);
+
 // A decoder for the studio: in the bundle, listed with its hash, with figures that say how short it was trained.
 cpSync(bundle, file('bundle'), { recursive: true });
 const shipping = run([file('bundle'), ...small, ...out, '--attacks', 'none', '--ship-decoder']);

@@ -43,6 +43,12 @@ const cases = [
     exit: 1,
     stderr: /none/,
   },
+  {
+    name: 'photos read at no multiple',
+    args: ['fit', '--alpha', '0.5', '--photos', file('none'), '--out', file('b'), '--read-at', '700'],
+    exit: 2,
+    stderr: /--read-at is 700, expected a multiple of 128/,
+  },
   { name: 'no data set', args: ['evaluate', '--dataset', folder], exit: 1, stderr: /FDDB/ },
   {
     name: 'import',
@@ -210,13 +216,16 @@ const report = (name, problems, output) => {
 
 // A small fit writes a bundle that names no path of this machine, and that any changed file spoils.
 {
-  const args = fitArgs('bundle', '--steps', '6', '--batch', '2', '--json');
+  const args = fitArgs('bundle', '--steps', '6', '--batch', '2', '--read-at', '384', '--json');
   const whole = spawnSync(process.execPath, [bin, ...args], { encoding: 'utf8', timeout: 300_000 });
   const problems = [];
   if (whole.status !== 0 || !(JSON.parse(whole.stdout).nats > 0)) problems.push(`exit ${whole.status}`);
   else {
     const manifest = readFileSync(file('bundle/manifest.json'), 'utf8');
     if (manifest.includes(folder) || manifest.includes(photos)) problems.push('the manifest has a path');
+    const { model, fit } = JSON.parse(manifest);
+    if (model.detector.side !== 384 || !/--size 256 .*--read-at 384/.test(fit.command))
+      problems.push('not read at 384');
     if (existsSync(file('bundle.checkpoint'))) problems.push('a checkpoint is left');
     appendFileSync(file('bundle/remote/face_detection_noisy/config.pbtxt'), '#');
     const args = ['detect', 'x.jpg', '--bundle', file('bundle'), '--out', file('o')];

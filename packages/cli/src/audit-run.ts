@@ -5,6 +5,7 @@
 import { float32, ScrimError, type Session } from 'scrim';
 import {
   type AttackData,
+  type AttackedModel,
   type AttackHooks,
   type AttackResult,
   type AttackTarget,
@@ -66,6 +67,8 @@ export type AuditAttack = (typeof AUDIT_ATTACKS)[number];
 export interface BundleAudit {
   readonly target: AttackTarget;
   readonly collector: SampleCollector;
+  /** The model without a transform that replaces its activation; left out where the target's own activation is clean. */
+  readonly clean?: () => Promise<CleanModel>;
   readonly detector: DetectorSpec;
   /** Everything that names the bundle: parts depend on it. */
   readonly identity: unknown;
@@ -93,6 +96,14 @@ export interface BundleAudit {
   readonly remark: (text: string) => void;
 }
 
+/** A model without its transform: attackers that get nothing from that do not work. */
+export interface CleanModel {
+  readonly model: AttackedModel;
+  readonly collector: SampleCollector;
+  /** Everything that names it: bundles of the same model share what is found. */
+  readonly identity: unknown;
+}
+
 /** What came of a bundle. */
 export interface BundleOutcome {
   readonly attacks: readonly ReportedAttack[];
@@ -112,6 +123,8 @@ const AUGMENTATIONS = 6;
 const REENCODED = 4;
 /** Photos that a linkage attacker fits its embedding on. */
 const LINKAGE_PHOTOS = 64;
+/** Most pictures that the attacker on clean activations is trained on: those are larger, and it learns soon. */
+const CLEAN_SAMPLES = 1000;
 /** Most steps of the networks that look at releases; they need fewer than decoders. */
 const NETWORK_STEPS = 2000;
 /** What is being read, in progress reports. */
@@ -207,15 +220,17 @@ class Stages {
   }
 
   /** The decoder on clean activations: the ceiling. */
-  cleanDecoder(): Promise<StoredPart> {
+  async cleanDecoder(): Promise<StoredPart> {
     const { target, ceilingSteps: steps, capacity, seed } = this.#audit;
-    return this.part('decoder-clean', { steps, capacity }, async (hooks) => {
-      const data = await this.data('train');
+    const clean = await this.#audit.clean?.();
+    const make = async (hooks: AttackHooks): Promise<StoredPart> => {
+      const data = await this.cleanData('train');
       const mechanism = releaseMechanism(target, data.shape, this.#crypto);
-      const against = { engine: target.engine, remote: target.remote, mechanism };
+      const against = { engine: target.engine, remote: (clean?.model ?? target).remote, mechanism };
       const decoder = await trainDecoder(against, data, { steps, capacity, clean: true }, `${seed} clean`, hooks);
       const model = decoder.encode();
-      const { scores } = await tryDecoder(decoder, await this.pictureInput(), { draws: 1, seed });
+      const tried = { target, test: await this.cleanData('test'), crypto: this.#crypto };
+      const { scores } = await tryDecoder(decoder, tried, { draws: 1, seed });
       await decoder.close();
       return {
         attacks: [],
@@ -223,7 +238,8 @@ class Stages {
         notes: { ...scores },
         models: new Map([['decoder', model]]),
       };
-    });
+    };
+    return this.part('decoder-clean', { steps, capacity }, make, clean?.identity);
   }
 
   decoder(): Promise<StoredPart> {
@@ -292,9 +308,9 @@ class Stages {
       const clean = await this.cleanDecoder();
       const embedder = await this.#audit.embedder();
       const started = performance.now();
-      const data = await this.data(kind === 'right-face' ? 'test' : 'people');
+      const which = kind === 'right-face' ? 'test' : 'people';
+      const [data, cleanData] = [await this.data(which), await this.cleanData(which)];
       if (kind === 're-identification') remark(`${data.records.length} photos of people are rebuilt and compared`);
-      const activations = data.records.map(({ activation }) => activation);
       const source = await createReleaseSource(
         target,
         data.shape,
@@ -319,7 +335,9 @@ class Stages {
           embedder,
           attack: 'decoder T',
           rebuilt: toImages(await this.rebuild(noisy.models.get('decoder') as Uint8Array, releases, data)),
-          clean: toImages(await this.rebuild(clean.models.get('decoder') as Uint8Array, activations, data)),
+          clean: toImages(
+            await this.rebuild(clean.models.get('decoder') as Uint8Array, activationsOf(cleanData), cleanData),
+          ),
           ...(floor ? { floor: { name: floor.name, pictures: toImages(floor.guesses) } } : {}),
           trusted,
           trustedReason,
@@ -520,22 +538,47 @@ class Stages {
 
   /** Photos after the head, collected when they are first needed; 'train' may be composed of 'photos'. */
   private data(which: 'train' | 'photos' | 'test' | 'people'): Promise<AttackData> {
-    const { collector, canvases, seed, train } = this.#audit;
+    const { collector, canvases, train } = this.#audit;
     if (which === 'train' && canvases === 0) return this.data('photos');
-    const known = this.#data.get(which);
-    if (known) return known;
-    const hooks = this.#audit.hooks(DATA_NAMES[which]);
     const photos = which === 'photos' ? train : this.#audit[which];
-    const of = which === 'train' ? canvases : photos.length;
-    const onProgress = (done: number): void => hooks.onProgress?.({ attack: which, done, of });
-    const made =
-      which === 'train'
-        ? collector.compose(photos, { count: canvases, seed: `${seed} canvases` }, onProgress)
-        : collector.collect(photos, onProgress);
-    this.#data.set(
-      which,
-      made.finally(() => hooks.done()),
+    return this.collect(DATA_NAMES[which], photos, which === 'train' ? canvases : 0, collector);
+  }
+
+  /** The same before the transform that replaces the activation, where there is one. */
+  private async cleanData(which: 'train' | 'test' | 'people'): Promise<AttackData> {
+    const { canvases, train } = this.#audit;
+    const clean = await this.#audit.clean?.();
+    if (!clean) return this.data(which);
+    const name = `${DATA_NAMES[which]}, clean`;
+    if (which !== 'train') return this.collect(name, this.#audit[which], 0, clean.collector);
+    if (canvases > 0) return this.collect(name, train, Math.min(canvases, CLEAN_SAMPLES), clean.collector);
+    // Every n-th photo, so that each folder keeps its share.
+    const every = Math.max(1, train.length / CLEAN_SAMPLES);
+    const some = Array.from(
+      { length: Math.floor(train.length / every) },
+      (_, i) => train[Math.floor(i * every)] as AuditPhoto,
     );
+    return this.collect(name, some, 0, clean.collector);
+  }
+
+  /** Once for each name: photos, or `canvases` pictures composed of them. */
+  private collect(
+    name: string,
+    photos: readonly AuditPhoto[],
+    canvases: number,
+    collector: SampleCollector,
+  ): Promise<AttackData> {
+    const known = this.#data.get(name);
+    if (known) return known;
+    const hooks = this.#audit.hooks(name);
+    const of = canvases > 0 ? canvases : photos.length;
+    const onProgress = (done: number): void => hooks.onProgress?.({ attack: name, done, of });
+    const made = (
+      canvases > 0
+        ? collector.compose(photos, { count: canvases, seed: `${this.#audit.seed} canvases` }, onProgress)
+        : collector.collect(photos, onProgress)
+    ).finally(() => hooks.done());
+    this.#data.set(name, made);
     return made;
   }
 
@@ -543,8 +586,9 @@ class Stages {
     name: string,
     basis: object,
     make: (hooks: AttackHooks) => Promise<StoredPart>,
+    identity = this.#audit.identity,
   ): Promise<StoredPart> {
-    const { parts, identity, train, test, canvases, ceilingSteps, size, pictureSide, seed } = this.#audit;
+    const { parts, train, test, canvases, ceilingSteps, size, pictureSide, seed } = this.#audit;
     const sets = { train: ids(train), test: ids(test), canvases };
     const own = { bundle: identity, ...sets, ceilingSteps, size, pictureSide, seed };
     const hooks = this.#audit.hooks(name);
@@ -562,6 +606,10 @@ async function photoPart(results: readonly AttackResult[], started: number): Pro
 
 function report(result: AttackResult, started: number): ReportedAttack {
   return reportAttack(result, Math.round((performance.now() - started) / 1000));
+}
+
+function activationsOf({ records }: AttackData): Float32Array[] {
+  return records.map(({ activation }) => activation);
 }
 
 function ids(photos: readonly AuditPhoto[]): string[] {

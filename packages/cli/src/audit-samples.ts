@@ -5,7 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve, sep } from 'node:path';
 import { type Bundle, expectType, float32, ScrimError, type Session, type Tensor } from 'scrim';
-import { type AttackData, type AttackSample, type AttackTarget, collectAttackData } from 'scrim/audit';
+import { type AttackData, type AttackedModel, type AttackSample, collectAttackData } from 'scrim/audit';
 import { createCanvases, encodeJpeg, listPhotos, readImage, readImageTowards } from 'scrim/node';
 import { createFitRandom, type FitRandom } from 'scrim/noise';
 import {
@@ -209,7 +209,7 @@ const FACE_SCORE = 0.5;
 
 /** A collector for the photos that a bundle takes. */
 export function collectorOf(
-  target: AttackTarget,
+  target: AttackedModel,
   { manifest }: Bundle,
   options: Omit<SampleOptions, 'detector' | 'outputs'>,
 ): Promise<SampleCollector> {
@@ -218,7 +218,7 @@ export function collectorOf(
 }
 
 /** Loads the remote half and makes a collector. */
-async function createSampleCollector(target: AttackTarget, options: SampleOptions): Promise<SampleCollector> {
+async function createSampleCollector(target: AttackedModel, options: SampleOptions): Promise<SampleCollector> {
   const { detector, outputs, size, pictureSide, signal } = options;
   const converter = createPixelConverter(detector.preprocessing);
   const decoder = createDetectionDecoder(detector);

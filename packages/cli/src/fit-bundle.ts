@@ -56,7 +56,10 @@ export interface FitPlan {
   readonly data?: readonly string[];
   /** Activations per step, checked against what the model takes where inputs are plain. */
   readonly batchSize?: number;
+  /** Side of the canvases, in pixels. */
   readonly size: number;
+  /** Side that photos are resized to when the bundle is used, in pixels; default: that of the canvases. */
+  readonly readAt?: number;
   readonly canvases: number;
   readonly seed: string;
   /** Side of the small pictures an adversary rebuilds; left out where there is none. */
@@ -105,6 +108,14 @@ export async function prepareFit(context: CommandContext, engine: Engine, plan: 
       `'${model.name}' does not say how photos become its input: give inputs as .npy, .csv or .wav files with --data, or ` +
         "import a detector with 'scrim model import'",
     );
+  }
+  for (const [flag, side] of [
+    ['--size', size],
+    ['--read-at', plan.readAt ?? size],
+  ] as const) {
+    if (side % detector.multiple !== 0) {
+      throw new ScrimError('INVALID_ARGUMENT', `${flag} is ${side}, expected a multiple of ${detector.multiple}`);
+    }
   }
   const { head, tail } = splitAt(model.graph, [cut]);
   const folders = await Promise.all(plan.photos.map((folder) => listPhotos(folder)));
@@ -447,7 +458,9 @@ async function packBundle(
           source: model.source,
           sha256: model.sha256,
           input: model.input,
-          ...(model.detector ? { detector: toPlain<ManifestDetector>({ ...model.detector, side: plan.size }) } : {}),
+          ...(model.detector
+            ? { detector: toPlain<ManifestDetector>({ ...model.detector, side: plan.readAt ?? plan.size }) }
+            : {}),
         },
         cut: { tensors: [{ name: cut, dtype: cutType?.dtype ?? 'float32', shape: [...(cutType?.shape ?? [])] }] },
         task: toPlain<ManifestTask>(task),
@@ -464,14 +477,33 @@ async function packBundle(
           seconds: Math.round(fit.seconds),
           ...(command === undefined ? {} : { command }),
         },
-        results: provenFigures(fit.nats, positions, bottleneck !== undefined),
+        results: provenFigures(fit.nats, positions, positionsInUse(plan, head, positions), bottleneck !== undefined),
       },
     },
     createNodeCrypto(),
   );
 }
 
-function provenFigures(nats: number, positions: readonly number[], bounded: boolean): Manifest['results'] {
+/** Positions of the cut where the bundle is used: the canvases', unless photos are read at another size. */
+function positionsInUse(
+  { model, cut, size, readAt = size }: FitPlan,
+  head: Graph,
+  positions: readonly number[],
+): readonly number[] {
+  if (readAt === size) return positions;
+  const found = activationSize(head, model.input, cut, readAt);
+  if (!found) throw new ScrimError('UNSUPPORTED', `the size of '${cut}' can't be told for photos of ${readAt} pixels`);
+  return [found.height, found.width];
+}
+
+function provenFigures(
+  fitted: number,
+  fittedAt: readonly number[],
+  positions: readonly number[],
+  bounded: boolean,
+): Manifest['results'] {
+  const count = (sides: readonly number[]): number => sides.reduce((product, side) => product * side, 1);
+  const nats = (fitted / count(fittedAt)) * count(positions);
   return [
     {
       kind: 'proven',
@@ -526,10 +558,21 @@ function pictureSize(
   cut: string,
   size: number,
 ): { width: number; height: number } | undefined {
+  const found = activationSize(head, input, cut, size);
+  return found && { width: found.width * RECONSTRUCTION_PATCH, height: found.height * RECONSTRUCTION_PATCH };
+}
+
+/** Height and width of the cut for photos of `size`; undefined where it is no image. */
+function activationSize(
+  head: Graph,
+  input: string,
+  cut: string,
+  size: number,
+): { width: number; height: number } | undefined {
   const shape = inferShapes(head, { inputShapes: { [input]: [1, 3, size, size] } }).get(cut)?.shape;
   const [, , height, width] = shape ?? [];
   if (shape?.length !== 4 || typeof height !== 'number' || typeof width !== 'number') return undefined;
-  return { width: width * RECONSTRUCTION_PATCH, height: height * RECONSTRUCTION_PATCH };
+  return { width, height };
 }
 
 /** A mutable copy of plain data. */

@@ -179,6 +179,12 @@ function buildProgram(context: CommandContext): Command {
     .addOption(workers())
     .option('--force', 'replace the bundle if it exists')
     .addOption(size(1024))
+    .addOption(
+      new Option(
+        '--read-at <pixels>',
+        'side that photos are resized to when the bundle is used; default: --size',
+      ).argParser(positiveInteger('--read-at')),
+    )
     .addOption(threads())
     .addOption(provider())
     .addOption(json())

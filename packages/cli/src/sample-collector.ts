@@ -1,6 +1,6 @@
 /** The audit's samples, by processes side by side where there are many: each opens the bundle and takes its share. */
 import type { Bundle } from 'scrim';
-import type { AttackData, AttackTarget } from 'scrim/audit';
+import type { AttackData, AttackedModel } from 'scrim/audit';
 import { CANVAS_ID, collectorOf, type SampleCollector } from './audit-samples.js';
 import type { SampleNews, SampleSetup } from './sample-work.js';
 import { runWorkers, workersFor } from './workers.js';
@@ -12,6 +12,8 @@ export interface CollectorOptions {
   /** As `--model` names it, for bundles of the noise only. */
   readonly model: string;
   readonly bundle: Bundle;
+  /** Whether `target` is the model without the bundle's transform. Default false. */
+  readonly clean?: boolean;
   readonly size: number;
   readonly pictureSide: number;
   readonly signal: AbortSignal;
@@ -22,17 +24,17 @@ export interface CollectorOptions {
 
 /** A collector in this process, for few samples, and one in several, for many. */
 export async function createParallelCollector(
-  target: AttackTarget,
+  target: AttackedModel,
   options: CollectorOptions,
 ): Promise<SampleCollector> {
-  const { folder, model, bundle, size, pictureSide, signal, onUnreadable } = options;
+  const { folder, model, bundle, clean = false, size, pictureSide, signal, onUnreadable } = options;
   const own = await collectorOf(target, bundle, { size, pictureSide, signal, onUnreadable });
   const spread = async (
     workers: number,
     what: Pick<SampleSetup, 'photos' | 'canvases'>,
     onProgress?: (done: number) => void,
   ): Promise<AttackData> => {
-    const setup: SampleSetup = { folder, model, size, pictureSide, ...what };
+    const setup: SampleSetup = { folder, model, clean, size, pictureSide, ...what };
     const unreadable = new Set<string>();
     const records: AttackData['records'][number][] = [];
     let frame: Omit<AttackData, 'records'> | undefined;

@@ -1,6 +1,6 @@
 /** One share of an audit's samples: read or composed, sent through the head, with the faces the service finds. */
 import type { AttackData } from 'scrim/audit';
-import { openAttackTarget } from 'scrim/audit';
+import { openAttackTarget, openCleanModel } from 'scrim/audit';
 import { createNodeEngine } from 'scrim/node';
 import { type AuditPhoto, type Composition, collectorOf } from './audit-samples.js';
 import { openComplete } from './bundle-store.js';
@@ -10,6 +10,8 @@ import type { Work } from './workers.js';
 export interface SampleSetup {
   readonly folder: string;
   readonly model: string;
+  /** Without the bundle's transform. */
+  readonly clean: boolean;
   readonly size: number;
   readonly pictureSide: number;
   readonly photos: readonly AuditPhoto[];
@@ -27,10 +29,10 @@ export type SampleNews =
 const CHUNK = 16;
 
 export const work: Work<SampleSetup, SampleNews> = async (setup, share, say) => {
-  const { folder, model, size, pictureSide, photos, canvases } = setup;
+  const { folder, model, clean, size, pictureSide, photos, canvases } = setup;
   const bundle = await openComplete(folder, model);
   const engine = await createNodeEngine({ threads: 1, thread: 'inline' });
-  const target = await openAttackTarget(bundle, engine);
+  const target = (clean ? await openCleanModel(bundle, engine) : undefined) ?? (await openAttackTarget(bundle, engine));
   let read = 0;
   const collector = await collectorOf(target, bundle, {
     size,

@@ -5,7 +5,14 @@
 import { readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { type Bundle, type Engine, ScrimError } from 'scrim';
-import { type AttackData, type AuditedBundle, type AuditReport, openAttackTarget } from 'scrim/audit';
+import {
+  type AttackData,
+  type AttackedModel,
+  type AuditedBundle,
+  type AuditReport,
+  openAttackTarget,
+  openCleanModel,
+} from 'scrim/audit';
 import { createNodeCrypto, createNodeEngine } from 'scrim/node';
 import {
   createFaceEmbedder,
@@ -27,7 +34,7 @@ import {
   progressHooks,
   writeReport,
 } from '../audit-report.js';
-import { AUDIT_ATTACKS, type AuditAttack, type BundleAudit, runBundleAudit } from '../audit-run.js';
+import { AUDIT_ATTACKS, type AuditAttack, type BundleAudit, type CleanModel, runBundleAudit } from '../audit-run.js';
 import { type AuditPhoto, findPeople, findPhotos, readLabels, splitPhotos } from '../audit-samples.js';
 import { openComplete, photoSide } from '../bundle-store.js';
 import type { CommandContext } from '../context.js';
@@ -107,23 +114,45 @@ export async function audit(context: CommandContext, flags: AuditFlags, folders:
     context.remark(`${name}: ${attacks.join(', ')}`);
     const detector = detectorOf(manifest.model);
     const target = await openAttackTarget(bundle, engine);
-    const collector = await createParallelCollector(target, {
+    const reading = {
       folder,
       model: options.model,
       bundle,
       size: options.size,
       pictureSide: options.pictureSide,
       signal: context.signal,
-      onUnreadable: (path) => context.remark(`skipped '${path}': it can't be read as a photo`),
+      onUnreadable: (path: string) => context.remark(`skipped '${path}': it can't be read as a photo`),
       ...(options.workers === undefined ? {} : { workers: options.workers }),
-    });
+    };
+    const collector = await createParallelCollector(target, reading);
     context.onClose(async () => {
       await collector.close();
       await target.close();
     });
+    let clean: Promise<CleanModel> | undefined;
+    const openClean = async ({ cut }: { readonly cut: string }): Promise<CleanModel> => {
+      const opened = (await openCleanModel(bundle, engine)) as AttackedModel;
+      const cleanCollector = await createParallelCollector(opened, { ...reading, clean: true });
+      context.onClose(async () => {
+        await cleanCollector.close();
+        await opened.close();
+      });
+      const { version } = context;
+      const identity = { version, model: manifest.model.sha256, cut, provider: options.provider };
+      return { model: opened, collector: cleanCollector, identity };
+    };
+    const { bottleneck } = manifest;
     const run: BundleAudit = {
       target,
       collector,
+      ...(bottleneck
+        ? {
+            clean: () => {
+              clean ??= openClean(bottleneck);
+              return clean;
+            },
+          }
+        : {}),
       detector,
       identity: {
         version: context.version,

@@ -41,6 +41,7 @@ interface FitOptions {
   readonly cache?: string;
   readonly force?: boolean;
   readonly size: number;
+  readonly readAt?: number;
   readonly threads?: number;
   readonly provider: NonNullable<NodeEngineOptions['executionProvider']>;
   readonly json?: boolean;
@@ -51,9 +52,9 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
   if ((options.photos === undefined) === (options.data === undefined)) {
     throw new ScrimError('INVALID_ARGUMENT', 'give --photos for a detector, or --data for .npy, .csv and .wav inputs');
   }
-  for (const name of ['workers', 'cache'] as const) {
+  for (const name of ['workers', 'cache', 'readAt'] as const) {
     if (options.data !== undefined && options[name] !== undefined) {
-      throw new ScrimError('INVALID_ARGUMENT', `--${name} is for fits on --photos`);
+      throw new ScrimError('INVALID_ARGUMENT', `${flagOf(name)} is for fits on --photos`);
     }
   }
   const model = await loadModelSource(options.model);
@@ -75,10 +76,15 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
   if (transform !== 'bottleneck') {
     for (const name of ['encoder', 'channels', 'adversary', 'tailLearningRate'] as const) {
       if (options[name] !== undefined) {
-        const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
-        throw new ScrimError('INVALID_ARGUMENT', `--${flag} is for --transform bottleneck, not for ${transform}`);
+        throw new ScrimError('INVALID_ARGUMENT', `${flagOf(name)} is for --transform bottleneck, not for ${transform}`);
       }
     }
+  }
+  if (transform === 'diagonal-per-element' && (options.readAt ?? options.size) !== options.size) {
+    throw new ScrimError(
+      'INVALID_ARGUMENT',
+      `--read-at is ${options.readAt}, expected ${options.size} as --size: noise per element is for one size`,
+    );
   }
   const canvases = options.canvases ?? DEFAULTS[transform].canvases;
   const origin = {
@@ -102,6 +108,7 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
     photos: options.photos ?? [],
     ...(options.data ? { data: options.data, batchSize: options.batch ?? DEFAULTS[transform].batch } : {}),
     size: options.size,
+    ...(options.readAt === undefined ? {} : { readAt: options.readAt }),
     canvases,
     seed: options.seed,
     ...((options.adversary ?? 0) > 0 ? { adversaryPictures: ADVERSARY_PICTURE } : {}),
@@ -242,14 +249,23 @@ function parseTask(text: string): FitTask {
   );
 }
 
+/** An option as it is typed. */
+function flagOf(name: string): string {
+  return `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+}
+
 /** What is fitted on, by name. */
 function foldersOf({ photos, data }: FitOptions): string[] {
   return (photos ?? data ?? []).map((path) => basename(resolve(path)));
 }
 
 /** What changes neither data nor settings of a fit: it may go on with other ones. */
-function flagsOfBundle({ provider, noiseOnly }: FitOptions): string {
-  return `${provider === 'cpu' ? '' : ` --provider ${provider}`}${noiseOnly ? ' --noise-only' : ''}`;
+function flagsOfBundle({ provider, noiseOnly, readAt }: FitOptions): string {
+  return (
+    (readAt === undefined ? '' : ` --read-at ${readAt}`) +
+    (provider === 'cpu' ? '' : ` --provider ${provider}`) +
+    (noiseOnly ? ' --noise-only' : '')
+  );
 }
 
 /** The command to run again, with folders by name: a manifest carries no path of the machine that made it. */

@@ -28,8 +28,8 @@ export interface PixelEncoding {
   readonly white: readonly number[];
 }
 
-/** The parts of an attacked service, as {@link createAttackTarget} takes them. */
-export interface AttackTargetParts {
+/** The two halves of a model. */
+interface ModelHalves {
   /** For people, such as 'faceboxes bottleneck α 0.8'. */
   readonly name: string;
   readonly engine: Engine;
@@ -37,6 +37,10 @@ export interface AttackTargetParts {
   readonly head: Graph;
   /** Release -> answer. One input of the cut's shape. */
   readonly remote: Graph;
+}
+
+/** The parts of an attacked service, as {@link createAttackTarget} takes them. */
+export interface AttackTargetParts extends ModelHalves {
   readonly parameters: DiagonalParameters;
   /** SHA-256 of the bundle, in hexadecimal. */
   readonly bundleHash: string;
@@ -44,8 +48,8 @@ export interface AttackTargetParts {
   readonly alpha: number;
 }
 
-/** An attacked service: everything but the key. */
-export interface AttackTarget extends AttackTargetParts {
+/** A model whose activations are looked at. */
+export interface AttackedModel extends ModelHalves {
   /** Name of the head's input and of its output. */
   readonly input: string;
   readonly cut: string;
@@ -53,6 +57,9 @@ export interface AttackTarget extends AttackTargetParts {
   /** Frees the session of the head; the engine stays the caller's. */
   close(): Promise<void>;
 }
+
+/** An attacked service: everything but the key. */
+export interface AttackTarget extends AttackTargetParts, AttackedModel {}
 
 /** One input an attacker trains on or is tried on. */
 export interface AttackSample {
@@ -211,7 +218,11 @@ export interface TrainingCheckpoints {
  * Loads the head of a service to attack.
  * @throws ScrimError UNSUPPORTED unless head and remote have one input each and the head one output
  */
-export async function createAttackTarget(parts: AttackTargetParts): Promise<AttackTarget> {
+export function createAttackTarget(parts: AttackTargetParts): Promise<AttackTarget> {
+  return loadHead(parts);
+}
+
+async function loadHead<T extends ModelHalves>(parts: T): Promise<T & AttackedModel> {
   const [input, ...moreInputs] = parts.head.inputNames;
   const [cut, ...moreOutputs] = parts.head.outputNames;
   const remoteInputs = parts.remote.inputNames.length;
@@ -233,13 +244,34 @@ export async function createAttackTarget(parts: AttackTargetParts): Promise<Atta
  */
 export async function openAttackTarget(bundle: Bundle, engine: Engine): Promise<AttackTarget> {
   const { manifest, parameters, hash } = bundle;
-  if (!bundle.complete) {
-    throw new ScrimError('INVALID_BUNDLE', 'the bundle holds the noise only; an audit needs its head and remote model');
-  }
+  expectComplete(bundle);
   const head = Graph.decode(await bundle.read(HEAD_PATH));
   const remote = Graph.decode(await bundle.read(`remote/${manifest.remote.noisy}/1/model.onnx`));
   const name = `${manifest.model.name} ${manifest.transform.kind} α ${manifest.alpha}`;
   return createAttackTarget({ name, engine, head, remote, parameters, bundleHash: hash, alpha: manifest.alpha });
+}
+
+/**
+ * Opens the model of a bottleneck bundle without its transform: the head up to the activation that the encoder reads, and
+ * the clean tail. What attackers get from it shows that they work. A diagonal bundle has that activation in its own head.
+ * @returns undefined for a bundle without a bottleneck
+ * @throws ScrimError INVALID_BUNDLE if head or remote model are not part of the bundle
+ */
+export async function openCleanModel(bundle: Bundle, engine: Engine): Promise<AttackedModel | undefined> {
+  const { manifest } = bundle;
+  if (!manifest.bottleneck) return undefined;
+  expectComplete(bundle);
+  const head = Graph.decode(await bundle.read(HEAD_PATH));
+  head.setOutputs([manifest.bottleneck.cut]);
+  head.prune();
+  const remote = Graph.decode(await bundle.read(`remote/${manifest.remote.base}/1/model.onnx`));
+  return loadHead({ name: `${manifest.model.name}, clean`, engine, head, remote });
+}
+
+function expectComplete({ complete }: Bundle): void {
+  if (!complete) {
+    throw new ScrimError('INVALID_BUNDLE', 'the bundle holds the noise only; an audit needs its head and remote model');
+  }
 }
 
 /** How {@link collectAttackData} keeps samples. */
@@ -256,7 +288,7 @@ export interface CollectOptions {
  * @throws ScrimError INVALID_DATA for no samples or samples of several sizes, UNSUPPORTED if the cut is no image
  */
 export async function collectAttackData(
-  target: AttackTarget,
+  target: AttackedModel,
   samples: AsyncIterable<AttackSample> | Iterable<AttackSample>,
   options: CollectOptions = {},
 ): Promise<AttackData> {

@@ -180,21 +180,22 @@ export async function tryDecoder(
 ): Promise<{ readonly scores: PictureScores; readonly rebuilt: Float32Array[] }> {
   const { target, test, crypto } = input;
   const { mechanism = releaseMechanism(target, test.shape, crypto) } = input;
-  const source = await mechanism.open({ mode: 'replay', seed });
+  // One for clean activations needs no releases, and may be tried on those of another cut.
+  const source = decoder.settings.clean ? undefined : await mechanism.open({ mode: 'replay', seed });
   const all: PictureScores[] = [];
   let kept: Float32Array[] = [];
   try {
-    for (let draw = 0; draw < (decoder.settings.clean ? 1 : draws); draw++) {
+    for (let draw = 0; draw < (source ? draws : 1); draw++) {
       const releases: Float32Array[] = [];
       for (const { activation } of test.records) {
-        releases.push(decoder.settings.clean ? activation : await source.draw(activation));
+        releases.push(source ? await source.draw(activation) : activation);
       }
       const rebuilt = await decoder.rebuild(releases);
       if (draw === 0) kept = rebuilt;
       all.push(scorePictures(test, rebuilt));
     }
   } finally {
-    source.close();
+    source?.close();
   }
   return {
     scores: {
