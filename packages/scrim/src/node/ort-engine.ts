@@ -29,7 +29,10 @@ export interface NodeEngineOptions {
    * models of any size.
    */
   readonly thread?: 'worker' | 'inline' | 'adaptive';
-  /** True lets idle threads spin between operators: a little faster on many tiny operators, at more processor time. */
+  /**
+   * Threads wait for the next operator of a run by spinning, and sleep when the run ends. True lets them go on for a while
+   * after it: runs that come close together start sooner, and between runs they keep processors from other work.
+   */
   readonly spin?: boolean;
   /** What onnxruntime itself writes to stderr; default 'fatal'. Its lines may quote tensor values. */
   readonly logLevel?: OrtLogLevel;
