@@ -232,6 +232,8 @@ class Stages {
       const tried = { target, test: await this.cleanData('test'), crypto: this.#crypto };
       const { scores } = await tryDecoder(decoder, tried, { draws: 1, seed });
       await decoder.close();
+      // Hundreds of megabytes that nobody needs again.
+      if (clean) this.#data.delete(cleanName('train'));
       return {
         attacks: [],
         groups: [],
@@ -549,7 +551,7 @@ class Stages {
     const { canvases, train } = this.#audit;
     const clean = await this.#audit.clean?.();
     if (!clean) return this.data(which);
-    const name = `${DATA_NAMES[which]}, clean`;
+    const name = cleanName(which);
     if (which !== 'train') return this.collect(name, this.#audit[which], 0, clean.collector);
     if (canvases > 0) return this.collect(name, train, Math.min(canvases, CLEAN_SAMPLES), clean.collector);
     // Every n-th photo, so that each folder keeps its share.
@@ -606,6 +608,10 @@ async function photoPart(results: readonly AttackResult[], started: number): Pro
 
 function report(result: AttackResult, started: number): ReportedAttack {
   return reportAttack(result, Math.round((performance.now() - started) / 1000));
+}
+
+function cleanName(which: keyof typeof DATA_NAMES): string {
+  return `${DATA_NAMES[which]}, clean`;
 }
 
 function activationsOf({ records }: AttackData): Float32Array[] {
