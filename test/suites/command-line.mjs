@@ -223,7 +223,8 @@ const report = (name, problems, output) => {
   else {
     const manifest = readFileSync(file('bundle/manifest.json'), 'utf8');
     if (manifest.includes(folder) || manifest.includes(photos)) problems.push('the manifest has a path');
-    const { model, fit } = JSON.parse(manifest);
+    const { model, fit, results } = JSON.parse(manifest);
+    if (!/at 12×12 positions$/.test(results[0].name)) problems.push(`the bound is one ${results[0].name}`);
     if (model.detector.side !== 384 || !/--size 256 .*--read-at 384/.test(fit.command))
       problems.push('not read at 384');
     if (existsSync(file('bundle.checkpoint'))) problems.push('a checkpoint is left');

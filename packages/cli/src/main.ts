@@ -67,7 +67,10 @@ function buildProgram(context: CommandContext): Command {
       'faceboxes',
     );
   const threads = (): Option =>
-    new Option('--threads <n>', 'threads for inference; default: all cores').argParser(positiveInteger('--threads'));
+    new Option(
+      '--threads <n>',
+      'threads for inference; default: all cores, or the CPU limit of the container',
+    ).argParser(positiveInteger('--threads'));
   const workers = (): Option =>
     new Option(
       '--workers <n>',

@@ -3,9 +3,9 @@
  * own threads for pictures. worker-main.ts is what they run.
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { ScrimError, type ScrimErrorCode } from 'scrim';
+import { usableProcessors } from 'scrim/node';
 
 /** One share of a work: photos, canvases or the like i with i mod `count` = `index`. */
 export interface Share {
@@ -35,7 +35,7 @@ const MOST_WORKERS = 16;
 
 /** How many processes suit `pieces` of work here: `asked`, or one for two cores. */
 export function workersFor(pieces: number, asked?: number): number {
-  const most = asked ?? Math.min(MOST_WORKERS, Math.floor(availableParallelism() / 2));
+  const most = asked ?? Math.min(MOST_WORKERS, Math.floor(usableProcessors() / 2));
   return Math.max(1, Math.min(most, asked === undefined ? Math.floor(pieces / LEAST_SHARE) : pieces));
 }
 

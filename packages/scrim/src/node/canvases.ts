@@ -7,11 +7,11 @@
  * each pick chooses the folder first, so that a few scenes are not drowned in many portraits. Plans depend on the seed
  * alone; pixels are sharp's.
  */
-import { availableParallelism } from 'node:os';
 import sharp from 'sharp';
 import { ScrimError } from '../errors.js';
 import type { FitRandom } from '../noise/fit/fit-random.js';
 import type { RgbImage } from '../vision/index.js';
+import { usableProcessors } from './usable-processors.js';
 
 /** What canvases are made from. */
 export interface CanvasOptions {
@@ -51,7 +51,7 @@ interface Plan {
 }
 
 /** Number of canvases composed ahead of the one in use: sharp works on one a core. */
-const LOOKAHEAD = availableParallelism();
+const LOOKAHEAD = usableProcessors();
 
 /** Composes `count` canvases one after the other. @throws ScrimError INVALID_DATA if no photo can be read. */
 export async function* createCanvases(options: CanvasOptions): AsyncGenerator<RgbImage> {

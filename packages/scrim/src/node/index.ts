@@ -51,4 +51,5 @@ export {
   serveRepository,
 } from './server-process.js';
 export { createTritonClient, type NodeTritonClientOptions } from './triton-client.js';
+export { usableProcessors } from './usable-processors.js';
 export { createInputReader, type DetectorInput, type InputReader } from './vision-input.js';

@@ -5,19 +5,19 @@
  * One engine makes one run at a time, over all its sessions; for runs side by side make several engines and divide
  * the threads between them.
  */
-import { availableParallelism } from 'node:os';
 import type { Engine } from '../engine/engine.js';
 import { checkThreads, createQueuedEngine } from '../engine/queued-engine.js';
 import { createShortRunBackend } from '../engine/short-run-backend.js';
 import { ScrimError } from '../errors.js';
 import { type NodeExecutionProvider, type OrtLogLevel, type RuntimeSettings, startOrtRuntime } from './ort-runtime.js';
 import { startOrtWorker, WORKER_WIDTH } from './ort-worker-host.js';
+import { usableProcessors } from './usable-processors.js';
 
 /** How an engine for Node is made. */
 export interface NodeEngineOptions {
   /** Default 'cpu'. Operators that a GPU provider lacks run on the CPU. */
   readonly executionProvider?: NodeExecutionProvider;
-  /** Threads one operator may use, 1 to 1024; default: os.availableParallelism(). */
+  /** Threads one operator may use, 1 to 1024; default: {@link usableProcessors}. */
   readonly threads?: number;
   /** Operators that may run side by side; default 1. More than 1 helps only wide graphs. */
   readonly interOpThreads?: number;
@@ -52,7 +52,7 @@ const CHOICES = {
 export async function createNodeEngine(options: NodeEngineOptions = {}): Promise<Engine> {
   const settings: RuntimeSettings = {
     executionProvider: options.executionProvider ?? 'cpu',
-    threads: options.threads ?? availableParallelism(),
+    threads: options.threads ?? usableProcessors(),
     interOpThreads: options.interOpThreads ?? 1,
     spin: options.spin ?? false,
     logLevel: options.logLevel ?? 'fatal',

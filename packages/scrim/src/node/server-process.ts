@@ -2,7 +2,6 @@
  * Everything `scrim serve` is made of, as one function: repository on disk, engines, HTTP, gRPC and metrics listeners,
  * polling, and the way down (unready, finish, close).
  */
-import { availableParallelism } from 'node:os';
 import { assertArgument, ScrimError } from '../errors.js';
 import { createLimits } from '../protocol/index.js';
 import {
@@ -19,6 +18,7 @@ import { createNodeEngine } from './ort-engine.js';
 import { startOrtProcess } from './ort-process-host.js';
 import type { NodeExecutionProvider } from './ort-runtime.js';
 import type { ServerTls } from './server-certificates.js';
+import { usableProcessors } from './usable-processors.js';
 
 /**
  * What an instance of a model runs in: a thread of the server, or a child process, which costs a copy of every tensor and
@@ -90,7 +90,7 @@ export function nodeEngineFactory(
     readonly instances?: InstanceKind;
   } = {},
 ): EngineFactory {
-  const { threads = availableParallelism(), executionProvider = 'cpu', instances: kind = 'thread' } = options;
+  const { threads = usableProcessors(), executionProvider = 'cpu', instances: kind = 'thread' } = options;
   assertArgument(
     kind === 'thread' || kind === 'process',
     `instances is '${String(kind)}', expected 'thread' or 'process'`,
