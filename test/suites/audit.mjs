@@ -114,7 +114,17 @@ check('page', [
 
 // Bottlenecks are judged by the same attacker on the activation that their encoder reads, trained once for a model.
 const pair = ['0.80', '0.90'].map((alpha) => root(`models/faceboxes-tfjs-bottleneck/alpha-${alpha}`));
-const both = run([...pair, ...small, '--workers', '2', '--attacks', 'decoder', '--out', file('both'), '--json']);
+const both = run([
+  ...pair,
+  ...small,
+  '--workers',
+  '2',
+  '--attacks',
+  'decoder,right-face',
+  '--out',
+  file('both'),
+  '--json',
+]);
 const compared = both.status === 0 ? JSON.parse(both.stdout).bundles : [];
 const ceilings = existsSync(file('both/parts'))
   ? readdirSync(file('both/parts')).filter((entry) => /^decoder-clean.*onnx$/.test(entry))

@@ -224,7 +224,12 @@ const report = (name, problems, output) => {
     const manifest = readFileSync(file('bundle/manifest.json'), 'utf8');
     if (manifest.includes(folder) || manifest.includes(photos)) problems.push('the manifest has a path');
     const { model, fit, results } = JSON.parse(manifest);
+    const { natsPerPosition } = JSON.parse(manifest).transform;
+    const bound = results[0].value;
     if (!/at 12×12 positions$/.test(results[0].name)) problems.push(`the bound is one ${results[0].name}`);
+    if (Math.abs(bound - 144 * natsPerPosition) > 1 || bound !== JSON.parse(whole.stdout).nats) {
+      problems.push(`${bound} nats in the manifest, ${natsPerPosition} a position, ${whole.stdout}`);
+    }
     if (model.detector.side !== 384 || !/--size 256 .*--read-at 384/.test(fit.command))
       problems.push('not read at 384');
     if (existsSync(file('bundle.checkpoint'))) problems.push('a checkpoint is left');

@@ -491,6 +491,7 @@ class Stages {
     const stages = [...others, this];
     const basis = { steps, seeds, capacity, others: others.map((other) => other.#audit.identity) };
     return this.part('several-alphas', basis, async (hooks) => {
+      const ceiling = await this.ceiling();
       const started = performance.now();
       const bundles: BundleOfSeveral[] = [];
       for (const stage of stages) {
@@ -500,7 +501,7 @@ class Stages {
           test: await stage.data('test'),
         });
       }
-      const settings = { steps, seeds, capacity, pictures: SHOWN };
+      const settings = { steps, seeds, capacity, ceiling, pictures: SHOWN };
       const { result, decoder } = await runSeveralAlphas(bundles, { crypto: this.#crypto, seed }, settings, hooks);
       await decoder.close();
       return { ...(await photoPart([result], started)), models: new Map() };
@@ -590,9 +591,11 @@ class Stages {
     make: (hooks: AttackHooks) => Promise<StoredPart>,
     identity = this.#audit.identity,
   ): Promise<StoredPart> {
-    const { parts, train, test, canvases, ceilingSteps, size, pictureSide, seed } = this.#audit;
+    const { parts, clean, train, test, canvases, ceilingSteps, size, pictureSide, seed } = this.#audit;
     const sets = { train: ids(train), test: ids(test), canvases };
-    const own = { bundle: identity, ...sets, ceilingSteps, size, pictureSide, seed };
+    // Verdicts on a bottleneck depend on what the clean activation is: a version before took the encoder without noise.
+    const judged = clean ? { judgedBy: 'activation' } : {};
+    const own = { bundle: identity, ...sets, ...judged, ceilingSteps, size, pictureSide, seed };
     const hooks = this.#audit.hooks(name);
     try {
       return await parts.once(name, { ...own, ...basis }, (checkpoints) => make({ ...hooks, checkpoints }));

@@ -321,7 +321,7 @@ export async function fitAlpha(
   context: CommandContext,
   prepared: PreparedFit,
   options: AlphaFit,
-): Promise<{ readonly files: Map<string, Uint8Array>; readonly fit: DiagonalFit }> {
+): Promise<Packed & { readonly fit: DiagonalFit }> {
   const { plan, engine, tail, cache } = prepared;
   const { granularity, batchSize, alpha, steps, learningRate, log = [] } = options;
   const fitter = await createDiagonalFitter({ engine, tail, task: plan.task, cache, granularity, batchSize });
@@ -339,7 +339,7 @@ export async function fitAlpha(
     })
     .finally(() => progress.stop());
   await fitter.close();
-  const files = await packBundle(prepared, {
+  const packed = await packBundle(prepared, {
     ...options,
     log,
     context,
@@ -347,7 +347,7 @@ export async function fitAlpha(
     examples: cache.activations.slice(0, prepared.pictures.length),
     positions: cache.shape.slice(1),
   });
-  return { files, fit };
+  return { ...packed, fit };
 }
 
 /** Fits one alpha with a bottleneck and returns the files of its bundle. */
@@ -355,7 +355,7 @@ export async function fitBottleneckAlpha(
   context: CommandContext,
   prepared: PreparedFit,
   options: BottleneckAlphaFit,
-): Promise<{ readonly files: Map<string, Uint8Array>; readonly fit: BottleneckFit }> {
+): Promise<Packed & { readonly fit: BottleneckFit }> {
   const { plan, engine, tail, cache, adversaryPictures } = prepared;
   const { log = [] } = options;
   const settings = completeBottleneckSettings(options.settings);
@@ -382,7 +382,7 @@ export async function fitBottleneckAlpha(
     },
   }).finally(() => progress.stop());
   const bottleneck = { parts: fit, beta: bottleneckWeight(alpha), adversary: settings.adversary };
-  const files = await packBundle(prepared, {
+  const packed = await packBundle(prepared, {
     ...options,
     log,
     context,
@@ -395,7 +395,7 @@ export async function fitBottleneckAlpha(
     examples: fit.encoded,
     positions: cache.shape.slice(1),
   });
-  return { files, fit };
+  return { ...packed, fit };
 }
 
 function isLogged(step: number, steps: number): boolean {
@@ -408,6 +408,12 @@ function logLine(phase: string, step: number, task: number, nats: number): strin
 
 function describeStep(task: number, nats: number): string {
   return `task ${task.toFixed(3)}  ${Math.round(nats).toLocaleString('en')} nats`;
+}
+
+interface Packed {
+  readonly files: Map<string, Uint8Array>;
+  /** Bound on what one release tells where the bundle is used. */
+  readonly nats: number;
 }
 
 interface Packing {
@@ -434,7 +440,7 @@ interface Packing {
 async function packBundle(
   { plan, head, tail, cache, photoCount, pictures }: PreparedFit,
   { context, alpha, fit, bottleneck, noiseOnly, log, command, examples, positions, ...run }: Packing,
-): Promise<Map<string, Uint8Array>> {
+): Promise<Packed> {
   const { model, cut, task } = plan;
   const { parameters } = fit;
   const cutType = tail.declaredType(cut);
@@ -442,7 +448,10 @@ async function packBundle(
   const shape = [parameters.shape[0] ?? 0, ...positions];
   const reconstruction = await fitReconstruction(parameters, alpha, shape, examples, pictures);
   if (reconstruction) extras.set(RECONSTRUCTION_PATH, reconstruction);
-  return encodeBundle(
+  const used = positionsInUse(plan, head, positions);
+  const count = (sides: readonly number[]): number => sides.reduce((product, side) => product * side, 1);
+  const nats = (fit.nats / count(positions)) * count(used);
+  const files = await encodeBundle(
     {
       parameters,
       tail,
@@ -477,11 +486,12 @@ async function packBundle(
           seconds: Math.round(fit.seconds),
           ...(command === undefined ? {} : { command }),
         },
-        results: provenFigures(fit.nats, positions, positionsInUse(plan, head, positions), bottleneck !== undefined),
+        results: provenFigures(nats, used, bottleneck !== undefined),
       },
     },
     createNodeCrypto(),
   );
+  return { files, nats };
 }
 
 /** Positions of the cut where the bundle is used: the canvases', unless photos are read at another size. */
@@ -496,14 +506,7 @@ function positionsInUse(
   return [found.height, found.width];
 }
 
-function provenFigures(
-  fitted: number,
-  fittedAt: readonly number[],
-  positions: readonly number[],
-  bounded: boolean,
-): Manifest['results'] {
-  const count = (sides: readonly number[]): number => sides.reduce((product, side) => product * side, 1);
-  const nats = (fitted / count(fittedAt)) * count(positions);
+function provenFigures(nats: number, positions: readonly number[], bounded: boolean): Manifest['results'] {
   return [
     {
       kind: 'proven',

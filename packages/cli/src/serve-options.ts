@@ -42,7 +42,10 @@ export function serveFlags(): Option[] {
     new Option('--load-model <name...>', "models to load at the start in mode explicit; '*' for all"),
     new Option('--no-strict-readiness', 'be ready even while a model is not'),
     new Option('--max-body <bytes>', 'largest request').default(64 * 2 ** 20).argParser(integer('--max-body', 1)),
-    new Option('--threads <n>', 'threads for inference; default: all cores').argParser(integer('--threads', 1, 1024)),
+    new Option(
+      '--threads <n>',
+      'threads for inference; default: all cores, or the CPU limit of the container',
+    ).argParser(integer('--threads', 1, 1024)),
     new Option('--instances <kind>', 'what an instance of a model runs in; a process ends alone when it fails')
       .choices(['thread', 'process'])
       .default('thread'),

@@ -118,6 +118,7 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
   const run = { context, options, prepared, keep, resume, log };
   const {
     files,
+    nats,
     fit: fitted,
     details,
   } = await (transform === 'bottleneck' ? bottleneck(run) : diagonal(run, transform));
@@ -129,7 +130,7 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
     transform,
     model: model.source,
     task: fitted.finalTask,
-    nats: Math.round(fitted.nats),
+    nats: Math.round(nats),
     seconds: fitted.seconds,
     ...details,
     files: [...files.keys()],
@@ -171,9 +172,10 @@ type KeepCheckpoint = (step: number, groups: ArrayGroups, state: object) => Prom
 
 interface Fitted {
   readonly files: Map<string, Uint8Array>;
+  /** Bound on what one release tells where the bundle is used. */
+  readonly nats: number;
   readonly fit: {
     readonly finalTask: number;
-    readonly nats: number;
     readonly seconds: number;
     readonly released: string;
   };
@@ -185,7 +187,11 @@ async function diagonal(
   transform: 'diagonal-per-channel' | 'diagonal-per-element',
 ): Promise<Fitted> {
   const steps = options.steps ?? DIAGONAL.steps;
-  const { files, fit: fitted } = await fitAlpha(context, prepared, {
+  const {
+    files,
+    nats,
+    fit: fitted,
+  } = await fitAlpha(context, prepared, {
     alpha: options.alpha,
     granularity: transform === 'diagonal-per-element' ? 'per-element' : 'per-channel',
     steps,
@@ -202,7 +208,12 @@ async function diagonal(
   });
   const { gain } = fitted.parameters;
   const suppressed = `${gain.filter((value) => value === 0).length} of ${gain.length}`;
-  return { files, fit: { ...fitted, released: `${suppressed} features suppressed` }, details: { steps, suppressed } };
+  return {
+    files,
+    nats,
+    fit: { ...fitted, released: `${suppressed} features suppressed` },
+    details: { steps, suppressed },
+  };
 }
 
 async function bottleneck({ context, options, prepared, keep, resume, log }: Run): Promise<Fitted> {
@@ -219,7 +230,11 @@ async function bottleneck({ context, options, prepared, keep, resume, log }: Run
     ...(options.tailLearningRate === undefined ? {} : { tailLearningRate: options.tailLearningRate }),
     ...(options.adversary === undefined ? {} : { adversary: options.adversary }),
   });
-  const { files, fit: fitted } = await fitBottleneckAlpha(context, prepared, {
+  const {
+    files,
+    nats,
+    fit: fitted,
+  } = await fitBottleneckAlpha(context, prepared, {
     settings,
     noiseOnly: options.noiseOnly ?? false,
     command: `${commandLine(options)}${flagsOfBundle(options)}`,
@@ -233,7 +248,7 @@ async function bottleneck({ context, options, prepared, keep, resume, log }: Run
   });
   const { channels, encoder } = settings;
   const released = `${channels} channels released by a ${encoder} encoder`;
-  return { files, fit: { ...fitted, released }, details: { steps, channels, encoder } };
+  return { files, nats, fit: { ...fitted, released }, details: { steps, channels, encoder } };
 }
 
 function parseTask(text: string): FitTask {

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { describe, expect, it } from 'vitest';
-import { processorQuota, usableProcessors } from './usable-processors.js';
+import { processorQuota, usableProcessors, withinQuota } from './usable-processors.js';
 
 const quota = (files: Readonly<Record<string, string>>): number => processorQuota((path) => files[path]);
 
@@ -8,6 +8,16 @@ describe('processors', () => {
   it('are at least one and no more than there are', () => {
     expect(usableProcessors()).toBeGreaterThanOrEqual(1);
     expect(usableProcessors()).toBeLessThanOrEqual(availableParallelism());
+  });
+
+  it.each([
+    [64, Number.POSITIVE_INFINITY, 64],
+    [64, 2, 2],
+    [64, 2.9, 2],
+    [64, 0.5, 1],
+    [2, 8, 2],
+  ])('%d with a quota of %d are %d', (available, quota, expected) => {
+    expect(withinQuota(available, quota)).toBe(expected);
   });
 
   it.each([

@@ -15,8 +15,12 @@ const GROUPS = '/sys/fs/cgroup';
 
 /** Processors to spread work over, at least 1. */
 export function usableProcessors(): number {
-  const quota = processorQuota(readText);
-  return Math.max(1, Math.min(availableParallelism(), Math.floor(quota)));
+  return withinQuota(availableParallelism(), processorQuota(readText));
+}
+
+/** Whole processors of `available` that a quota pays for, at least 1. */
+export function withinQuota(available: number, quota: number): number {
+  return Math.max(1, Math.min(available, Math.floor(quota)));
 }
 
 /** CPU time a second that the control group of this process and all above it allow, in seconds; Infinity without a limit. */
