@@ -45,7 +45,7 @@ export interface PartStore {
   ): Promise<StoredPart & { readonly found: boolean }>;
 }
 
-const FORMAT = 'scrim-audit-part-1';
+const FORMAT = 'scrim-audit-part-2';
 
 /** Opens a folder of parts; it is made when the first part is written. */
 export function openPartStore(folder: string): PartStore {

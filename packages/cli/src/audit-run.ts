@@ -41,10 +41,11 @@ import {
 import { createNodeCrypto, readImageTowards } from 'scrim/node';
 import { createFitRandom } from 'scrim/noise';
 import { createPixelConverter, type DetectorSpec, drawTiles, type FaceEmbedder, type RgbImage } from 'scrim/vision';
+import { AuditData, type AuditSets } from './audit-data.js';
 import type { PagePicture } from './audit-page.js';
 import type { AuditPart, PartStore, PictureGroup, StoredPart } from './audit-parts.js';
 import { mergeGroups, PHOTOS, pagePicture, pagePictures, photoGroup } from './audit-pictures.js';
-import { type AuditPhoto, drawAugmentation, drawCopy, type SampleCollector } from './audit-samples.js';
+import { type AuditPhoto, drawAugmentation, drawCopy } from './audit-samples.js';
 
 /** Attacks by name, in the order they run. */
 export const AUDIT_ATTACKS = [
@@ -64,17 +65,13 @@ export const AUDIT_ATTACKS = [
 export type AuditAttack = (typeof AUDIT_ATTACKS)[number];
 
 /** What an audit of one bundle runs on. */
-export interface BundleAudit {
+export interface BundleAudit extends AuditSets {
   readonly target: AttackTarget;
-  readonly collector: SampleCollector;
   /** The model without a transform that replaces its activation; left out where the target's own activation is clean. */
   readonly clean?: () => Promise<CleanModel>;
   readonly detector: DetectorSpec;
   /** Everything that names the bundle: parts depend on it. */
   readonly identity: unknown;
-  readonly train: readonly AuditPhoto[];
-  readonly test: readonly AuditPhoto[];
-  readonly people: readonly AuditPhoto[];
   readonly attributes: readonly string[];
   readonly attacks: readonly AuditAttack[];
   readonly steps: number;
@@ -83,23 +80,19 @@ export interface BundleAudit {
   readonly capacity: number;
   /** Decoders that are trained for each attack by decoders. */
   readonly seeds: number;
-  /** Pictures composed of the training photos to train on instead of the photos; 0 for the photos as they are. */
-  readonly canvases: number;
   readonly size: number;
   readonly pictureSide: number;
-  readonly seed: string;
   readonly signal: AbortSignal;
   readonly parts: PartStore;
   /** Loaded when the first attack needs it. */
   readonly embedder: () => Promise<FaceEmbedder>;
-  readonly hooks: (attack: string) => AttackHooks & { readonly done: () => void };
   readonly remark: (text: string) => void;
 }
 
 /** A model without its transform: attackers that get nothing from that do not work. */
 export interface CleanModel {
   readonly model: AttackedModel;
-  readonly collector: SampleCollector;
+  readonly data: AuditData;
   /** Everything that names it: bundles of the same model share what is found. */
   readonly identity: unknown;
 }
@@ -123,17 +116,8 @@ const AUGMENTATIONS = 6;
 const REENCODED = 4;
 /** Photos that a linkage attacker fits its embedding on. */
 const LINKAGE_PHOTOS = 64;
-/** Most pictures that the attacker on clean activations is trained on: those are larger, and it learns soon. */
-const CLEAN_SAMPLES = 1000;
 /** Most steps of the networks that look at releases; they need fewer than decoders. */
 const NETWORK_STEPS = 2000;
-/** What is being read, in progress reports. */
-const DATA_NAMES = {
-  train: 'pictures composed to train on',
-  photos: 'photos to train on',
-  test: 'photos to try',
-  people: 'photos of people',
-} as const;
 
 /**
  * Runs the attacks that are asked for.
@@ -169,10 +153,11 @@ export async function runBundleAudit(audit: BundleAudit, others: readonly Bundle
 class Stages {
   readonly #audit: BundleAudit;
   readonly #crypto = createNodeCrypto();
-  readonly #data = new Map<string, Promise<AttackData>>();
+  readonly #data: AuditData;
 
   constructor(audit: BundleAudit) {
     this.#audit = audit;
+    this.#data = new AuditData(audit);
   }
 
   run(attack: Exclude<AuditAttack, 'several-alphas'>): Promise<AuditPart> {
@@ -195,7 +180,7 @@ class Stages {
   samples(): Promise<StoredPart> {
     return this.part('samples', { test: ids(this.#audit.test.slice(0, SHOWN)) }, async () => {
       const { target, seed } = this.#audit;
-      const test = await this.data('test');
+      const test = await this.#data.get('test');
       const source = await createReleaseSource(
         target,
         test.shape,
@@ -223,17 +208,17 @@ class Stages {
   async cleanDecoder(): Promise<StoredPart> {
     const { target, ceilingSteps: steps, capacity, seed } = this.#audit;
     const clean = await this.#audit.clean?.();
+    const own = clean?.data ?? this.#data;
     const make = async (hooks: AttackHooks): Promise<StoredPart> => {
-      const data = await this.cleanData('train');
+      const data = await own.get('train');
       const mechanism = releaseMechanism(target, data.shape, this.#crypto);
       const against = { engine: target.engine, remote: (clean?.model ?? target).remote, mechanism };
       const decoder = await trainDecoder(against, data, { steps, capacity, clean: true }, `${seed} clean`, hooks);
       const model = decoder.encode();
-      const tried = { target, test: await this.cleanData('test'), crypto: this.#crypto };
+      const tried = { target, test: await own.get('test'), crypto: this.#crypto };
       const { scores } = await tryDecoder(decoder, tried, { draws: 1, seed });
       await decoder.close();
-      // Hundreds of megabytes that nobody needs again.
-      if (clean) this.#data.delete(cleanName('train'));
+      clean?.data.dropTraining();
       return {
         attacks: [],
         groups: [],
@@ -299,7 +284,13 @@ class Stages {
 
   private async pictureInput(): Promise<PictureAttackInput> {
     const { target, seed } = this.#audit;
-    return { target, train: await this.data('train'), test: await this.data('test'), crypto: this.#crypto, seed };
+    return {
+      target,
+      train: await this.#data.get('train'),
+      test: await this.#data.get('test'),
+      crypto: this.#crypto,
+      seed,
+    };
   }
 
   async faces(kind: 'right-face' | 're-identification'): Promise<StoredPart> {
@@ -311,7 +302,8 @@ class Stages {
       const embedder = await this.#audit.embedder();
       const started = performance.now();
       const which = kind === 'right-face' ? 'test' : 'people';
-      const [data, cleanData] = [await this.data(which), await this.cleanData(which)];
+      const data = await this.#data.get(which);
+      const cleanData = await ((await this.#audit.clean?.())?.data ?? this.#data).get(which);
       if (kind === 're-identification') remark(`${data.records.length} photos of people are rebuilt and compared`);
       const source = await createReleaseSource(
         target,
@@ -328,7 +320,7 @@ class Stages {
       const { width, height } = data.picture;
       const toImages = (planes: readonly Float32Array[]): RgbImage[] =>
         planes.map((p) => planesToImage(p, width, height));
-      const floor = pictureFloors(await this.data('train'), data).at(-1);
+      const floor = pictureFloors(await this.#data.get('train'), data).at(-1);
       const { trusted = false, trustedReason = '', trainedOn = 0 } = (noisy.notes ?? {}) as Partial<AttackResult>;
       const run = kind === 'right-face' ? runRightFace : runReidentification;
       const result = await run(
@@ -358,7 +350,7 @@ class Stages {
     const { target, seed, test, train } = this.#audit;
     return this.part('linkage', {}, async (hooks) => {
       const started = performance.now();
-      const data = await this.data('test');
+      const data = await this.#data.get('test');
       const random = createFitRandom(`${seed} copies`);
       const copiesOf = async (photos: readonly AuditPhoto[]): Promise<AttackData> =>
         this.#audit.collector.collect(photos.map((photo) => ({ ...photo, change: drawCopy(random) })));
@@ -409,7 +401,7 @@ class Stages {
         })),
       ]);
       const train = await this.#audit.collector.collect(copies);
-      const all = await this.data('people');
+      const all = await this.#data.get('people');
       const triedIds = new Set(tried.map(({ id }) => id));
       const test = { ...all, records: all.records.filter(({ id }) => triedIds.has(id)) };
       const result = await runIdentityAttack({ target, train, test, crypto: this.#crypto, seed }, { steps }, hooks);
@@ -422,8 +414,8 @@ class Stages {
     const steps = this.networkSteps();
     const labels = [...train, ...test, ...people].map(({ id, attributes: own }) => [id, own ?? {}]);
     return this.part('attributes', { steps, labels }, async (hooks) => {
-      const sets = [await this.data('photos'), await this.data('test')];
-      if (people.length > 0) sets.push(await this.data('people'));
+      const sets = [await this.#data.get('photos'), await this.#data.get('test')];
+      if (people.length > 0) sets.push(await this.#data.get('people'));
       const [first] = sets as [AttackData];
       const data = { shape: first.shape, records: sets.flatMap(({ records }) => records) };
       const attacks: ReportedAttack[] = [];
@@ -441,7 +433,7 @@ class Stages {
     return this.part('averaging', { steps, capacity }, async (hooks) => {
       const ceiling = await this.ceiling();
       const started = performance.now();
-      const test = await this.data('test');
+      const test = await this.#data.get('test');
       const converter = createPixelConverter(detector.preprocessing);
       const byId = new Map(photos.map((photo) => [photo.id, photo]));
       const canvas = { width: size, height: size };
@@ -462,7 +454,7 @@ class Stages {
         copies.push(await collectCopies(target, inputs(), maker));
       }
       const { results, decoder } = await runAveragingAttack(
-        { target, train: await this.data('train'), test, crypto: this.#crypto, seed },
+        { target, train: await this.#data.get('train'), test, crypto: this.#crypto, seed },
         { steps, capacity, ceiling, copies, pictures: SHOWN },
         hooks,
       );
@@ -477,7 +469,13 @@ class Stages {
     return this.part('optimisation', { searchSteps }, async (hooks) => {
       const started = performance.now();
       const result = await runOptimisationAttack(
-        { target, train: await this.data('train'), test: await this.data('test'), crypto: this.#crypto, seed },
+        {
+          target,
+          train: await this.#data.get('train'),
+          test: await this.#data.get('test'),
+          crypto: this.#crypto,
+          seed,
+        },
         { encoding: pixelEncoding(detector.preprocessing), steps: searchSteps, pictures: SHOWN },
         hooks,
       );
@@ -497,8 +495,8 @@ class Stages {
       for (const stage of stages) {
         bundles.push({
           target: stage.#audit.target,
-          train: await stage.data('train'),
-          test: await stage.data('test'),
+          train: await stage.#data.get('train'),
+          test: await stage.#data.get('test'),
         });
       }
       const settings = { steps, seeds, capacity, ceiling, pictures: SHOWN };
@@ -539,63 +537,15 @@ class Stages {
     return rebuilt;
   }
 
-  /** Photos after the head, collected when they are first needed; 'train' may be composed of 'photos'. */
-  private data(which: 'train' | 'photos' | 'test' | 'people'): Promise<AttackData> {
-    const { collector, canvases, train } = this.#audit;
-    if (which === 'train' && canvases === 0) return this.data('photos');
-    const photos = which === 'photos' ? train : this.#audit[which];
-    return this.collect(DATA_NAMES[which], photos, which === 'train' ? canvases : 0, collector);
-  }
-
-  /** The same before the transform that replaces the activation, where there is one. */
-  private async cleanData(which: 'train' | 'test' | 'people'): Promise<AttackData> {
-    const { canvases, train } = this.#audit;
-    const clean = await this.#audit.clean?.();
-    if (!clean) return this.data(which);
-    const name = cleanName(which);
-    if (which !== 'train') return this.collect(name, this.#audit[which], 0, clean.collector);
-    if (canvases > 0) return this.collect(name, train, Math.min(canvases, CLEAN_SAMPLES), clean.collector);
-    // Every n-th photo, so that each folder keeps its share.
-    const every = Math.max(1, train.length / CLEAN_SAMPLES);
-    const some = Array.from(
-      { length: Math.floor(train.length / every) },
-      (_, i) => train[Math.floor(i * every)] as AuditPhoto,
-    );
-    return this.collect(name, some, 0, clean.collector);
-  }
-
-  /** Once for each name: photos, or `canvases` pictures composed of them. */
-  private collect(
-    name: string,
-    photos: readonly AuditPhoto[],
-    canvases: number,
-    collector: SampleCollector,
-  ): Promise<AttackData> {
-    const known = this.#data.get(name);
-    if (known) return known;
-    const hooks = this.#audit.hooks(name);
-    const of = canvases > 0 ? canvases : photos.length;
-    const onProgress = (done: number): void => hooks.onProgress?.({ attack: name, done, of });
-    const made = (
-      canvases > 0
-        ? collector.compose(photos, { count: canvases, seed: `${this.#audit.seed} canvases` }, onProgress)
-        : collector.collect(photos, onProgress)
-    ).finally(() => hooks.done());
-    this.#data.set(name, made);
-    return made;
-  }
-
   private async part(
     name: string,
     basis: object,
     make: (hooks: AttackHooks) => Promise<StoredPart>,
     identity = this.#audit.identity,
   ): Promise<StoredPart> {
-    const { parts, clean, train, test, canvases, ceilingSteps, size, pictureSide, seed } = this.#audit;
+    const { parts, train, test, canvases, ceilingSteps, size, pictureSide, seed } = this.#audit;
     const sets = { train: ids(train), test: ids(test), canvases };
-    // Verdicts on a bottleneck depend on what the clean activation is: a version before took the encoder without noise.
-    const judged = clean ? { judgedBy: 'activation' } : {};
-    const own = { bundle: identity, ...sets, ...judged, ceilingSteps, size, pictureSide, seed };
+    const own = { bundle: identity, ...sets, ceilingSteps, size, pictureSide, seed };
     const hooks = this.#audit.hooks(name);
     try {
       return await parts.once(name, { ...own, ...basis }, (checkpoints) => make({ ...hooks, checkpoints }));
@@ -611,10 +561,6 @@ async function photoPart(results: readonly AttackResult[], started: number): Pro
 
 function report(result: AttackResult, started: number): ReportedAttack {
   return reportAttack(result, Math.round((performance.now() - started) / 1000));
-}
-
-function cleanName(which: keyof typeof DATA_NAMES): string {
-  return `${DATA_NAMES[which]}, clean`;
 }
 
 function activationsOf({ records }: AttackData): Float32Array[] {

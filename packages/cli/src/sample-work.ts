@@ -32,7 +32,7 @@ export const work: Work<SampleSetup, SampleNews> = async (setup, share, say) => 
   const { folder, model, clean, size, pictureSide, photos, canvases } = setup;
   const bundle = await openComplete(folder, model);
   const engine = await createNodeEngine({ threads: 1, thread: 'inline' });
-  const target = (clean ? await openCleanModel(bundle, engine) : undefined) ?? (await openAttackTarget(bundle, engine));
+  const target = await (clean ? openCleanModel : openAttackTarget)(bundle, engine);
   let read = 0;
   const collector = await collectorOf(target, bundle, {
     size,

@@ -5,14 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { type Bundle, type Engine, ScrimError } from 'scrim';
-import {
-  type AttackData,
-  type AttackedModel,
-  type AuditedBundle,
-  type AuditReport,
-  openAttackTarget,
-  openCleanModel,
-} from 'scrim/audit';
+import { type AttackData, type AuditedBundle, type AuditReport, openAttackTarget, openCleanModel } from 'scrim/audit';
 import { createNodeCrypto, createNodeEngine } from 'scrim/node';
 import {
   createFaceEmbedder,
@@ -22,6 +15,7 @@ import {
   type FaceEmbedderSpec,
   faceEmbedderFromFaceApi,
 } from 'scrim/vision';
+import { AuditData, type AuditSets, withFewer } from '../audit-data.js';
 import { auditInputs } from '../audit-inputs.js';
 import { openPartStore, type PictureGroup } from '../audit-parts.js';
 import {
@@ -44,6 +38,8 @@ import { shipDecoder } from '../ship-decoder.js';
 
 const FACE_API = '@vladmandic/face-api';
 const FACE_API_VERSION = '1.7.15';
+/** Most pictures that the attacker on clean activations is trained on: those are larger, and it learns soon. */
+const CLEAN_SAMPLES = 1000;
 
 /** As asked for: the size may be left to the bundles. */
 type AuditFlags = Omit<AuditOptions, 'size'> & { readonly size?: number };
@@ -104,6 +100,7 @@ export async function audit(context: CommandContext, flags: AuditFlags, folders:
 
   const names = nameBundles(bundles);
   const runs: BundleAudit[] = [];
+  const cleanModels = new Map<string, Promise<CleanModel>>();
   const audited: AuditedBundle[] = [];
   const pictures = new Map<string, readonly PictureGroup[]>();
   let kept: { readonly head: string; readonly train: AttackData; readonly test: AttackData } | undefined;
@@ -129,30 +126,38 @@ export async function audit(context: CommandContext, flags: AuditFlags, folders:
       await collector.close();
       await target.close();
     });
-    let clean: Promise<CleanModel> | undefined;
-    const openClean = async ({ cut }: { readonly cut: string }): Promise<CleanModel> => {
-      const opened = (await openCleanModel(bundle, engine)) as AttackedModel;
+    const sets: AuditSets = {
+      collector,
+      train,
+      test,
+      people: labelled.slice(photos.length, photos.length + people.length),
+      canvases: options.canvases ?? 0,
+      seed: options.seed,
+      hooks: (what) => progressHooks(context, `${name}, ${what}`),
+    };
+    const openClean = async (cut: string): Promise<CleanModel> => {
+      const opened = await openCleanModel(bundle, engine);
       const cleanCollector = await createParallelCollector(opened, { ...reading, clean: true });
       context.onClose(async () => {
         await cleanCollector.close();
         await opened.close();
       });
-      const { version } = context;
-      const identity = { version, model: manifest.model.sha256, cut, provider: options.provider };
-      return { model: opened, collector: cleanCollector, identity };
+      const hooks = (what: string) => progressHooks(context, `${manifest.model.name}, clean, ${what}`);
+      const data = new AuditData(withFewer({ ...sets, collector: cleanCollector, hooks }, CLEAN_SAMPLES));
+      const identity = { version: context.version, model: manifest.model.sha256, cut, provider: options.provider };
+      return { model: opened, data, identity };
     };
-    const { bottleneck } = manifest;
+    const cut = manifest.bottleneck?.cut;
+    const clean = (): Promise<CleanModel> => {
+      const key = `${manifest.model.sha256} ${cut}`;
+      const opened = cleanModels.get(key) ?? openClean(cut as string);
+      cleanModels.set(key, opened);
+      return opened;
+    };
     const run: BundleAudit = {
+      ...sets,
       target,
-      collector,
-      ...(bottleneck
-        ? {
-            clean: () => {
-              clean ??= openClean(bottleneck);
-              return clean;
-            },
-          }
-        : {}),
+      ...(cut === undefined ? {} : { clean }),
       detector,
       identity: {
         version: context.version,
@@ -160,23 +165,17 @@ export async function audit(context: CommandContext, flags: AuditFlags, folders:
         alpha: manifest.alpha,
         provider: options.provider,
       },
-      train,
-      test,
-      people: labelled.slice(photos.length, photos.length + people.length),
       attributes,
       attacks,
       steps: options.steps,
       ceilingSteps: options.ceilingSteps ?? options.steps,
       capacity: options.capacity,
       seeds: options.seeds,
-      canvases: options.canvases ?? 0,
       size: options.size,
       pictureSide: options.pictureSide,
-      seed: options.seed,
       signal: context.signal,
       parts: openPartStore(join(options.out, 'parts')),
       embedder: loadEmbedder,
-      hooks: (attack) => progressHooks(context, `${name}, ${attack}`),
       remark: (text) => context.remark(text),
     };
     // Several alphas at once are attacked with the last bundle, when all are at hand.

@@ -254,15 +254,16 @@ export async function openAttackTarget(bundle: Bundle, engine: Engine): Promise<
 /**
  * Opens the model of a bottleneck bundle without its transform: the head up to the activation that the encoder reads, and
  * the clean tail. What attackers get from it shows that they work. A diagonal bundle has that activation in its own head.
- * @returns undefined for a bundle without a bottleneck
- * @throws ScrimError INVALID_BUNDLE if head or remote model are not part of the bundle
+ * @throws ScrimError INVALID_ARGUMENT for a bundle without a bottleneck; INVALID_BUNDLE if head or remote model are not
+ * part of it
  */
-export async function openCleanModel(bundle: Bundle, engine: Engine): Promise<AttackedModel | undefined> {
+export async function openCleanModel(bundle: Bundle, engine: Engine): Promise<AttackedModel> {
   const { manifest } = bundle;
-  if (!manifest.bottleneck) return undefined;
+  const { bottleneck } = manifest;
+  assertArgument(bottleneck !== undefined, `the transform is ${manifest.transform.kind}, expected a bottleneck`);
   expectComplete(bundle);
   const head = Graph.decode(await bundle.read(HEAD_PATH));
-  head.setOutputs([manifest.bottleneck.cut]);
+  head.setOutputs([bottleneck.cut]);
   head.prune();
   const remote = Graph.decode(await bundle.read(`remote/${manifest.remote.base}/1/model.onnx`));
   return loadHead({ name: `${manifest.model.name}, clean`, engine, head, remote });
@@ -339,6 +340,12 @@ export async function collectAttackData(
 /** Some of the samples of `data`, by place. */
 export function selectRecords(data: AttackData, from: number, to: number): AttackData {
   return { ...data, records: data.records.slice(from, to) };
+}
+
+/** Every n-th of the items, `count` of them or all: of photos, each folder keeps its share. */
+export function selectEvenly<T>(items: readonly T[], count: number): T[] {
+  const selected = Math.min(count, items.length);
+  return Array.from({ length: selected }, (_, i) => items[Math.floor((i * items.length) / selected)] as T);
 }
 
 /** Height and width of the cut, doubled while both stay within the input and the longest side. */

@@ -15,6 +15,7 @@ import {
   type AttackResult,
   type AttackTarget,
   planesToImage,
+  selectEvenly,
 } from './attack.js';
 import { type ReleaseMechanism, releaseMechanism } from './attack-releases.js';
 import {
@@ -247,12 +248,7 @@ export async function runDecoderSweep(
   const results: AttackResult[] = [];
   for (const { name, settings: changes, dataShare = 1 } of variants) {
     const count = Math.max(1, Math.round(input.train.records.length * dataShare));
-    // Every n-th photo, so that each folder keeps its share.
-    const records = Array.from(
-      { length: count },
-      (_, i) =>
-        input.train.records[Math.floor((i * input.train.records.length) / count)] as AttackData['records'][number],
-    );
+    const records = selectEvenly(input.train.records, count);
     const { result, decoder } = await runDecoderAttack(
       { ...input, train: { ...input.train, records }, seed: `${input.seed ?? 'audit'} ${name}` },
       { ...settings, ...changes, ceiling: attack.ceiling },

@@ -21,6 +21,7 @@ export {
   type PixelEncoding,
   planesToImage,
   resizePicture,
+  selectEvenly,
   selectRecords,
   type TrainingCheckpoint,
   type TrainingCheckpoints,

@@ -50,9 +50,6 @@ interface Plan {
   readonly brightness: number;
 }
 
-/** Number of canvases composed ahead of the one in use: sharp works on one a core. */
-const LOOKAHEAD = usableProcessors();
-
 /** Composes `count` canvases one after the other. @throws ScrimError INVALID_DATA if no photo can be read. */
 export async function* createCanvases(options: CanvasOptions): AsyncGenerator<RgbImage> {
   const folders = options.folders.filter((photos) => photos.length > 0);
@@ -60,8 +57,10 @@ export async function* createCanvases(options: CanvasOptions): AsyncGenerator<Rg
   const { part = { index: 0, count: 1 } } = options;
   const unreadable = new Set<string>();
   const pending: Promise<RgbImage>[] = [];
+  // Canvases composed ahead of the one in use: sharp works on one a core.
+  const ahead = usableProcessors();
   for (let i = 0; i < options.count || pending.length > 0; ) {
-    while (i < options.count && pending.length <= LOOKAHEAD) {
+    while (i < options.count && pending.length <= ahead) {
       const plan = drawPlan(options, folders);
       if (i++ % part.count !== part.index) continue;
       const rendered = render(plan, options, folders, unreadable);

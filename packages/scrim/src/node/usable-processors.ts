@@ -32,7 +32,7 @@ export function processorQuota(read: ReadText): number {
     if (controllers === '') {
       for (const folder of upwards(GROUPS, path)) least = Math.min(least, quotaOf(read(`${folder}/cpu.max`)));
     } else if (controllers.split(',').includes('cpu')) {
-      for (const root of [`${GROUPS}/${controllers}`, `${GROUPS}/cpu`]) {
+      for (const root of new Set([`${GROUPS}/${controllers}`, `${GROUPS}/cpu`])) {
         for (const folder of upwards(root, path)) {
           const [quota, period] = [read(`${folder}/cpu.cfs_quota_us`), read(`${folder}/cpu.cfs_period_us`)];
           least = Math.min(least, quotaOf(`${quota?.trim()} ${period?.trim()}`));
