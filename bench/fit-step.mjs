@@ -4,7 +4,7 @@
 // `fitBottleneck` as `scrim fit` calls it, batches and noise included. PyTorch takes the same step on its GPU where it has
 // one (else on the CPU), with the examples already there. Sides take turns; ratios are ours over PyTorch's steps a second.
 //
-//   node bench/fit-step.mjs [--provider cpu|webgpu|cuda] [--steps 40] [--rounds 3] [--batch 16] [--json]
+//   node bench/fit-step.mjs [--provider cpu|webgpu|cuda] [--buffers exact|rounded] [--steps 40] [--rounds 3] [--batch 16] [--json]
 //
 // SCRIM_PYTHON names a Python that has numpy and torch (default python3); without it only our side is timed.
 import { spawn } from 'node:child_process';
@@ -21,6 +21,7 @@ import { quantile, rounded } from './measure.mjs';
 const { values: options } = parseArgs({
   options: {
     provider: { type: 'string', default: 'cpu' },
+    buffers: { type: 'string', default: 'exact' },
     steps: { type: 'string', default: '40' },
     rounds: { type: 'string', default: '3' },
     batch: { type: 'string', default: '16' },
@@ -118,6 +119,7 @@ async function startPeer() {
 
 const engine = await createNodeEngine({
   executionProvider: options.provider,
+  buffers: options.buffers,
   thread: options.provider === 'cpu' ? 'inline' : 'worker',
 });
 const data = await prepare(engine);

@@ -67,6 +67,7 @@ export async function fit(context: CommandContext, options: FitOptions): Promise
     executionProvider: options.provider,
     // On a GPU a thread of its own lets the next batch be assembled meanwhile; on the CPU both would share the cores.
     thread: options.provider === 'cpu' ? 'inline' : 'worker',
+    buffers: 'exact',
     ...(options.threads === undefined ? {} : { threads: options.threads }),
   });
   context.onClose(() => engine.close());

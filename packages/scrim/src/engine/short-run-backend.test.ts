@@ -21,6 +21,7 @@ async function counted(time: { ms: number }): Promise<{ backend: Backend; runs: 
     threads: 1,
     interOpThreads: 1,
     spin: false,
+    buffers: 'rounded',
     logLevel: 'fatal',
     thread: 'inline',
   });

@@ -254,6 +254,7 @@ describe('createNodeEngine', () => {
   it.each([
     [{ executionProvider: 'tpu' }, /executionProvider is "tpu", expected one of cpu, webgpu, cuda/],
     [{ thread: 'fibre' }, /thread is "fibre"/],
+    [{ buffers: 'large' }, /buffers is "large", expected one of rounded, exact/],
     [{ logLevel: 'loud' }, /logLevel is "loud"/],
     [{ threads: 0 }, /threads is 0, expected an integer from 1 to 1024/],
     [{ threads: 1.5 }, /threads is 1.5/],

@@ -34,6 +34,13 @@ export interface NodeEngineOptions {
    * after it: runs that come close together start sooner, and between runs they keep processors from other work.
    */
   readonly spin?: boolean;
+  /**
+   * Which buffers WebGPU keeps for the next run: 'rounded' (default) ones of some thirty sizes, few of the large ones, or
+   * 'exact' ones of every size that was ever needed, so that a large graph of fixed shapes, such as a step of training,
+   * makes none anew. Runs of ever new shapes would fill the GPU's memory. Without effect on other providers. The first
+   * engine of a process decides for all.
+   */
+  readonly buffers?: 'rounded' | 'exact';
   /** What onnxruntime itself writes to stderr; default 'fatal'. Its lines may quote tensor values. */
   readonly logLevel?: OrtLogLevel;
 }
@@ -41,6 +48,7 @@ export interface NodeEngineOptions {
 const CHOICES = {
   executionProvider: ['cpu', 'webgpu', 'cuda'],
   thread: ['worker', 'inline', 'adaptive'],
+  buffers: ['rounded', 'exact'],
   logLevel: ['verbose', 'info', 'warning', 'error', 'fatal'],
 } as const;
 
@@ -55,6 +63,7 @@ export async function createNodeEngine(options: NodeEngineOptions = {}): Promise
     threads: options.threads ?? usableProcessors(),
     interOpThreads: options.interOpThreads ?? 1,
     spin: options.spin ?? false,
+    buffers: options.buffers ?? 'rounded',
     logLevel: options.logLevel ?? 'fatal',
     thread: options.thread === 'inline' ? 'inline' : 'worker',
   };

@@ -10,7 +10,14 @@ const { graphs } = JSON.parse(readFileSync(new URL('../engine/test-graphs.json',
   graphs: Record<string, string>;
 };
 const model = (name: string): Uint8Array => new Uint8Array(Buffer.from(graphs[name]!, 'base64'));
-const SETTINGS = { executionProvider: 'cpu', threads: 1, interOpThreads: 1, spin: false, logLevel: 'fatal' } as const;
+const SETTINGS = {
+  executionProvider: 'cpu',
+  threads: 1,
+  interOpThreads: 1,
+  spin: false,
+  buffers: 'rounded',
+  logLevel: 'fatal',
+} as const;
 const x = float32([1, 3], [1, 1, 1]);
 const cleanups: (() => Promise<void>)[] = [];
 

@@ -23,6 +23,7 @@ export interface RuntimeSettings {
   readonly threads: number;
   readonly interOpThreads: number;
   readonly spin: boolean;
+  readonly buffers: 'rounded' | 'exact';
   readonly logLevel: OrtLogLevel;
   readonly thread: 'worker' | 'inline';
 }
@@ -85,7 +86,11 @@ async function padConvolutions(model: Uint8Array): Promise<Uint8Array> {
  */
 function sessionOptions(settings: RuntimeSettings, threads: number): InferenceSession.SessionOptions {
   return {
-    executionProviders: [settings.executionProvider],
+    executionProviders: [
+      settings.executionProvider === 'webgpu' && settings.buffers === 'exact'
+        ? { name: 'webgpu', storageBufferCacheMode: 'simple' }
+        : settings.executionProvider,
+    ],
     intraOpNumThreads: threads,
     interOpNumThreads: settings.interOpThreads,
     executionMode: settings.interOpThreads > 1 ? 'parallel' : 'sequential',

@@ -21,6 +21,7 @@ const SETTINGS: RuntimeSettings = {
   threads: 1,
   interOpThreads: 1,
   spin: false,
+  buffers: 'rounded',
   logLevel: 'fatal',
   thread: 'worker',
 };

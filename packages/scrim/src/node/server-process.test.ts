@@ -301,6 +301,7 @@ describe('an instance that dies', () => {
       threads: 1,
       interOpThreads: 1,
       spin: false,
+      buffers: 'rounded',
       logLevel: 'fatal',
       thread: 'worker',
     };

@@ -100,7 +100,14 @@ export function nodeEngineFactory(
     // On a GPU every run waits for the device: nothing is short enough to block this thread.
     const thread = executionProvider === 'cpu' ? 'adaptive' : 'worker';
     if (kind === 'thread') return createNodeEngine({ threads: own, executionProvider, thread });
-    return startOrtProcess({ executionProvider, threads: own, interOpThreads: 1, spin: false, logLevel: 'fatal' });
+    return startOrtProcess({
+      executionProvider,
+      threads: own,
+      interOpThreads: 1,
+      spin: false,
+      buffers: 'rounded',
+      logLevel: 'fatal',
+    });
   };
 }
 

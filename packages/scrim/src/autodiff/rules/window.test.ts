@@ -102,6 +102,26 @@ describe('convolution', () => {
       group: 2,
       attributes: { strides: [2, 1] },
     }),
+    'few filters, dilated': conv({
+      kernel: [3, 2],
+      size: [5, 4],
+      batch: 2,
+      channels: 9,
+      filters: 1,
+      bias: true,
+      attributes: { pads: [2, 1, 1, 0], dilations: [2, 1] },
+    }),
+    'few filters, with stride and rows left over': conv({
+      kernel: [3, 2],
+      size: [6, 4],
+      channels: 17,
+      filters: 1,
+      attributes: { pads: [1, 0, 0, 1], strides: [2, 1] },
+    }),
+    'few channels, transposed': conv(
+      { kernel: [3, 2], size: [3, 3], batch: 2, channels: 1, filters: 9, attributes: { strides: [1, 2] } },
+      'ConvTranspose',
+    ),
     'padding beyond the kernel': conv({ kernel: [2, 1], size: [3, 3], attributes: { pads: [2, 1, 3, 0] } }),
     depthwise: conv({
       kernel: [3, 3],
