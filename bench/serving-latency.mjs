@@ -29,8 +29,10 @@ import { loadModelSource } from '../packages/cli/dist/model-source.js';
 import { startServer } from '../test/interop/peers.mjs';
 import { latencies, quantile, rounded } from './measure.mjs';
 
-const CALLS = Number(process.env.CALLS ?? 200);
+const CALLS = Number(process.env.CALLS ?? 600);
 const ROW = 40;
+/** Calls of each side that are not counted: code of the client and of the server is compiled in them. */
+const WARM_UP = Number(process.env.WARM_UP ?? 1000);
 const KINDS = ['thread', 'process'];
 const folder = mkdtempSync(join(tmpdir(), 'scrim-bench-'));
 const [transform = 'diagonal', all] = process.argv.slice(2);
@@ -56,6 +58,7 @@ try {
   const answer = await local.run({ [bundle.manifest.remote.input]: tensor });
   const result = {
     calls: CALLS,
+    warmUp: WARM_UP,
     transform,
     payload: 'fp16',
     tensorBytes: payloadBytes(plan, 'fp16', (side / 32) ** 2),
@@ -76,7 +79,7 @@ try {
     };
     const times = Object.fromEntries(Object.keys(sides).map((name) => [name, []]));
     // A caller at concurrency 1 calls the same server again and again, so a turn is a row of calls to one side.
-    for (let turn = -1; turn < CALLS / ROW; turn++) {
+    for (let turn = -Math.ceil(WARM_UP / ROW); turn < CALLS / ROW; turn++) {
       for (const [name, task] of Object.entries(sides)) {
         await latencies(task, 5);
         const row = await latencies(task, ROW);

@@ -92,17 +92,33 @@ export class GrpcChannel {
     this.#options = options;
   }
 
-  /** A call of one message and one answer. @throws ScrimError with the code of the status; CANCELLED when `signal` fires */
-  async unary(parts: readonly Uint8Array[], settings: GrpcCallSettings): Promise<Uint8Array> {
+  /**
+   * A call of one message and one answer, of which `read` makes the result: before the status has come, where it can.
+   * @throws ScrimError with the code of the status; CANCELLED when `signal` fires; what `read` throws
+   */
+  async unary<T>(
+    parts: readonly Uint8Array[],
+    settings: GrpcCallSettings,
+    read: (answer: Uint8Array) => T,
+  ): Promise<T> {
     const framed = await this.#frame(parts);
     const answers: GrpcFrame[] = [];
+    let result: { readonly value: T } | { readonly fault: unknown } | undefined;
     let encoding: ContentEncoding = 'identity';
     await new Promise<void>((resolve, reject) => {
       const stream = this.#begin(settings, {
         onEncoding: (given) => {
           encoding = given;
         },
-        onFrame: (frame) => void answers.push(frame),
+        onFrame: (frame) => {
+          answers.push(frame);
+          if (answers.length > 1 || frame.compressed) return;
+          try {
+            result = { value: read(frame.bytes) };
+          } catch (fault) {
+            result = { fault };
+          }
+        },
         onOver: (error) => (error ? reject(error) : resolve()),
       });
       stream.cork();
@@ -115,7 +131,9 @@ export class GrpcChannel {
       const found = answers.length === 0 ? 'is empty' : 'has more than one message';
       throw new ScrimError('INVALID_DATA', `${settings.what}: the answer ${found}`);
     }
-    return this.#inflate(answer, encoding, settings.what);
+    if (!result) return read(await this.#inflate(answer, encoding, settings.what));
+    if ('fault' in result) throw result.fault;
+    return result.value;
   }
 
   /** A call of many messages both ways. */

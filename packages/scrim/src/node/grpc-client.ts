@@ -109,21 +109,26 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
     } = {},
   ): Promise<T> => {
     const { retryable = true, rawField, onTransfer } = extra;
-    return withRetries(what, retry, { timeoutMs, signal, retryable }, async (attempt) => {
-      const answer = await channel.unary(parts, {
-        path: `${SERVICE}${method.name}`,
-        what,
-        headers: headersOf(headers),
-        timeoutMs: attempt.remainingMs,
-        signal: attempt.signal,
-        rawField,
-      });
-      onTransfer?.(
-        parts.reduce((sum, part) => sum + part.length, 0),
-        answer.length,
-      );
-      return read(decodeMessage(method.output, answer, { what, code: 'INVALID_DATA', limits }));
-    });
+    return withRetries(what, retry, { timeoutMs, signal, retryable }, (attempt) =>
+      channel.unary(
+        parts,
+        {
+          path: `${SERVICE}${method.name}`,
+          what,
+          headers: headersOf(headers),
+          timeoutMs: attempt.remainingMs,
+          signal: attempt.signal,
+          rawField,
+        },
+        (answer) => {
+          onTransfer?.(
+            parts.reduce((sum, part) => sum + part.length, 0),
+            answer.length,
+          );
+          return read(decodeMessage(method.output, answer, { what, code: 'INVALID_DATA', limits }));
+        },
+      ),
+    );
   };
   const unary = <I extends Schema, O extends Schema, T>(
     what: string,

@@ -110,21 +110,25 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
   ): void => {
     handlers.set(`/${service}/${name}`, (call) => {
       let bytes: Uint8Array | undefined;
-      const run = async (): Promise<void> => {
+      const run = async (message: Uint8Array): Promise<void> => {
         try {
-          if (bytes === undefined) throw new ScrimError('UNSUPPORTED', 'the call has no message, expected one');
-          const { parts, spent } = await answer(decodeMessage(input, bytes, { limits }), call, bytes);
+          const { parts, spent } = await answer(decodeMessage(input, message, { limits }), call, message);
           call.finish(parts, spent);
         } catch (error) {
           call.fail(error);
         }
       };
+      const refuse = (text: string): void => call.fail(new ScrimError('UNSUPPORTED', text));
+      // It begins with the message: the end of the call says nothing new.
       call.read(
         (message) => {
-          if (bytes === undefined) bytes = message;
-          else call.fail(new ScrimError('UNSUPPORTED', 'the call has more than one message'));
+          if (bytes !== undefined) return refuse('the call has more than one message');
+          bytes = message;
+          void run(message);
         },
-        () => void run(),
+        () => {
+          if (bytes === undefined) refuse('the call has no message, expected one');
+        },
         rawField,
       );
     });
