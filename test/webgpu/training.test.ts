@@ -26,7 +26,9 @@ beforeAll(async () => {
   cpu = await createNodeEngine({ threads: 1, thread: 'inline' });
   gpu = await createNodeEngine({ executionProvider: 'webgpu', threads: 1, thread: 'inline', buffers: 'exact' });
 });
-afterAll(() => Promise.all([cpu.close(), gpu.close()]));
+afterAll(async () => {
+  for (const engine of [cpu, gpu]) await (engine as Engine | undefined)?.close();
+});
 
 function normal(shape: readonly number[], seed: string, scale = 1): Tensor<'float32'> {
   const data = new Float32Array(shape.reduce((product, size) => product * size, 1));

@@ -61,7 +61,6 @@ export async function auditInputs(
   const attacks = chooseAttacks(options);
   const engine = await createNodeEngine({
     executionProvider: options.provider,
-    buffers: 'exact',
     ...(options.threads === undefined ? {} : { threads: options.threads }),
   });
   context.onClose(() => engine.close());

@@ -87,7 +87,6 @@ export async function audit(context: CommandContext, flags: AuditFlags, folders:
 
   const engine = await createNodeEngine({
     executionProvider: options.provider,
-    buffers: 'exact',
     ...(options.threads === undefined ? {} : { threads: options.threads }),
   });
   context.onClose(() => engine.close());

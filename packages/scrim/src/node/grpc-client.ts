@@ -109,8 +109,9 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
     } = {},
   ): Promise<T> => {
     const { retryable = true, rawField, onTransfer } = extra;
-    return withRetries(what, retry, { timeoutMs, signal, retryable }, (attempt) =>
-      channel.unary(
+    return withRetries(what, retry, { timeoutMs, signal, retryable }, async (attempt) => {
+      let received = 0;
+      const value = await channel.unary(
         parts,
         {
           path: `${SERVICE}${method.name}`,
@@ -121,14 +122,16 @@ export function createGrpcClient(options: GrpcClientOptions): GrpcClient {
           rawField,
         },
         (answer) => {
-          onTransfer?.(
-            parts.reduce((sum, part) => sum + part.length, 0),
-            answer.length,
-          );
+          received = answer.length;
           return read(decodeMessage(method.output, answer, { what, code: 'INVALID_DATA', limits }));
         },
-      ),
-    );
+      );
+      onTransfer?.(
+        parts.reduce((sum, part) => sum + part.length, 0),
+        received,
+      );
+      return value;
+    });
   };
   const unary = <I extends Schema, O extends Schema, T>(
     what: string,

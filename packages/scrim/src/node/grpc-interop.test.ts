@@ -1,5 +1,5 @@
 /** Both sides of this project's gRPC against @grpc/grpc-js, which neither of them is made of. */
-import { connect } from 'node:http2';
+import { connect, constants, type IncomingHttpHeaders } from 'node:http2';
 import {
   Client,
   type ClientDuplexStream,
@@ -139,6 +139,53 @@ describe('the listener, called by grpc-js', () => {
     await expect.poll(() => waiting.length).toBe(2);
     call.cancel();
     await expect.poll(() => waiting.every(({ aborted }) => aborted)).toBe(true);
+  });
+
+  /** A call written frame by frame, whose caller may never say that no more follows. */
+  async function raw(method: string, messages: readonly Buffer[], ends: boolean) {
+    const session = connect(`http://${listener.address}`);
+    const stream = session.request({
+      ':method': 'POST',
+      ':path': `${PATH}${method}`,
+      'content-type': 'application/grpc',
+      te: 'trailers',
+      authorization: 'Bearer token-1',
+    });
+    let code: unknown;
+    const readStatus = (headers: IncomingHttpHeaders): void => {
+      code ??= headers['grpc-status'];
+    };
+    stream.on('response', readStatus);
+    stream.on('trailers', readStatus);
+    stream.on('error', () => {});
+    let bytes = 0;
+    stream.on('data', (chunk: Buffer) => {
+      bytes += chunk.length;
+    });
+    for (const message of messages) {
+      const prefix = Buffer.alloc(5);
+      prefix.writeUInt32BE(message.length, 1);
+      stream.write(Buffer.concat([prefix, message]));
+    }
+    if (ends) stream.end();
+    await new Promise((resolve) => stream.once('close', resolve));
+    const { rstCode } = stream;
+    session.close();
+    return { code, bytes, rstCode };
+  }
+
+  it('answers a request whose caller leaves its side open, and lets go of it', async () => {
+    const answered = await raw('ModelInfer', [encoded(4)], false);
+    expect(answered).toMatchObject({ code: '0', rstCode: constants.NGHTTP2_NO_ERROR });
+    expect(answered.bytes).toBeGreaterThan(16);
+  });
+
+  it('refuses calls of two messages and of none', async () => {
+    for (const method of ['ModelInfer', 'ServerLive']) {
+      const message = method === 'ModelInfer' ? encoded(4, 'never') : Buffer.alloc(0);
+      expect(await raw(method, [message, message], true)).toMatchObject({ code: '12', bytes: 0 });
+      expect(await raw(method, [], true)).toMatchObject({ code: '12', bytes: 0 });
+    }
   });
 
   it('streams in order, with more requests under way than it takes at a time', async () => {

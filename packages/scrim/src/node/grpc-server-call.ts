@@ -27,6 +27,8 @@ const HEAD = { ':status': 200, 'content-type': 'application/grpc', 'grpc-accept-
 const MAPPED = /^::ffff:(?=\d+\.)/i;
 const GONE = 'the caller has gone';
 const MAX_TIMER_MS = 2 ** 31 - 1;
+/** Time that a caller who was answered has to end its side. */
+const LINGER_MS = 1_000;
 
 /** A call that has begun. */
 export class ServerCall {
@@ -113,7 +115,9 @@ export class ServerCall {
       if (!frame.compressed && last === undefined) onMessage(frame.bytes);
       else
         then(async () => {
-          if (!this.#isOver) onMessage(await this.#inflate(frame));
+          if (this.#isOver) return;
+          const bytes = await this.#inflate(frame);
+          if (!this.#isOver) onMessage(bytes);
         });
     };
     stream.on('data', (chunk: Uint8Array) => {
@@ -189,12 +193,20 @@ export class ServerCall {
     this.#stream.destroy();
   };
 
+  readonly #letGo = (): void => {
+    if (!this.#stream.closed && !this.#stream.destroyed) this.#stream.close(constants.NGHTTP2_NO_ERROR);
+  };
+
   #trailers: Record<string, string> = { 'grpc-status': '0' };
 
   #head(): void {
     if (this.#stream.headersSent) return;
     this.#stream.respond(HEAD, { waitForTrailers: true });
-    this.#stream.once('wantTrailers', () => this.#stream.sendTrailers(this.#trailers));
+    this.#stream.once('wantTrailers', () => {
+      this.#stream.sendTrailers(this.#trailers);
+      // What the caller still sends is not wanted. A reset at once would overtake the trailers.
+      if (!this.#stream.readableEnded) setTimeout(this.#letGo, LINGER_MS).unref();
+    });
   }
 
   #write(parts: readonly Uint8Array[]): boolean {

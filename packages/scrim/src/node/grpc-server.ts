@@ -100,13 +100,17 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
   const isAllowed = createTokenCheck(tokens);
   const handlers = new Map<string, Handler>();
 
-  /** A call of one message and one answer. */
+  /**
+   * A call of one message and one answer.
+   * @param early `rawField`: number of the field that holds raw tensors. Such a call begins with its message, since it
+   * changes nothing here; others wait for the caller to say that no more follows.
+   */
   const unary = <I extends DescMessage>(
     service: string,
     name: string,
     input: I,
     answer: (message: MessageShape<I>, call: ServerCall, bytes: Uint8Array) => Promise<Answer>,
-    rawField?: number,
+    early?: { readonly rawField: number },
   ): void => {
     handlers.set(`/${service}/${name}`, (call) => {
       let bytes: Uint8Array | undefined;
@@ -119,17 +123,17 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
         }
       };
       const refuse = (text: string): void => call.fail(new ScrimError('UNSUPPORTED', text));
-      // It begins with the message: the end of the call says nothing new.
       call.read(
         (message) => {
           if (bytes !== undefined) return refuse('the call has more than one message');
           bytes = message;
-          void run(message);
+          if (early) void run(message);
         },
         () => {
           if (bytes === undefined) refuse('the call has no message, expected one');
+          else if (!early) void run(bytes);
         },
-        rawField,
+        early?.rawField,
       );
     });
   };
@@ -171,7 +175,7 @@ export async function listenGrpc(options: GrpcServerOptions): Promise<GrpcListen
       const response = await infer(call.caller, request, { signal: call.signal });
       return { parts: encodeGrpcResponse(response), spent: spentBuffers([bytes], response) };
     },
-    REQUEST_RAW_FIELD,
+    { rawField: REQUEST_RAW_FIELD },
   );
   define(
     SERVICE,

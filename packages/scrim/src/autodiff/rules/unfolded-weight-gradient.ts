@@ -91,7 +91,7 @@ function unfold(
   );
   return emit.once(`unfolded ${value} ${key}`, () => {
     const list = positions();
-    if (taps === 1 && list.every((position, i) => position === i)) return flat;
+    if (list.length === product(space) && list.every((position, i) => position === i)) return flat;
     const padded = emit.once(`padded pixels of ${value}`, () => emit.pad(flat, [0, 0, 0], [0, 1, 0]));
     const index = emit.once(`positions ${key}`, () => emit.ints(list));
     return emit.reshape(emit.gather(padded, index, 1), [batch, list.length / taps, taps * channels]);

@@ -102,6 +102,7 @@ describe('convolution', () => {
       group: 2,
       attributes: { strides: [2, 1] },
     }),
+    '1×1 with stride to fewer positions': conv({ kernel: [1, 1], size: [2, 2], attributes: { strides: [2, 2] } }),
     'few filters, dilated': conv({
       kernel: [3, 2],
       size: [5, 4],
@@ -119,7 +120,7 @@ describe('convolution', () => {
       attributes: { pads: [1, 0, 0, 1], strides: [2, 1] },
     }),
     'few channels, transposed': conv(
-      { kernel: [3, 2], size: [3, 3], batch: 2, channels: 1, filters: 9, attributes: { strides: [1, 2] } },
+      { kernel: [3, 2], size: [3, 3], batch: 2, channels: 1, filters: 14, attributes: { strides: [1, 2] } },
       'ConvTranspose',
     ),
     'padding beyond the kernel': conv({ kernel: [2, 1], size: [3, 3], attributes: { pads: [2, 1, 3, 0] } }),
