@@ -202,7 +202,14 @@ const SETTINGS = [
   ],
   ...['picture-side', 'size', 'repeats', 'photos', 'people', 'shipped'],
 ];
-const settings = JSON.stringify(Object.fromEntries(SETTINGS.map((name) => [name, flags[name]])));
+/** The files of the shipped bundles with their hashes: one that was fitted anew is attacked anew. */
+const shippedFiles = models.flatMap((model) =>
+  [...alphas.map((alpha) => ['bottleneck', alpha]), ['diagonal', headline]].map(([kind, alpha]) => {
+    const folder = shippedBundle(model, kind, alpha);
+    return folder && JSON.parse(readFileSync(join(folder, 'manifest.json'), 'utf8')).files;
+  }),
+);
+const settings = JSON.stringify([Object.fromEntries(SETTINGS.map((name) => [name, flags[name]])), shippedFiles]);
 function done(name) {
   if (!existsSync(fileOf(name))) return undefined;
   const kept = JSON.parse(readFileSync(fileOf(name), 'utf8'));
