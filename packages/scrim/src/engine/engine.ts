@@ -23,14 +23,14 @@ export interface LoadOptions {
   /**
    * State that stays where the engine computes (in a GPU's memory, in the worker): input name -> name of the output that
    * takes its place in the next run. Such an input is fed in the first run and whenever it is to be replaced; such an
-   * output can't be fetched.
+   * output is brought here, as a copy, by runs alone that fetch it by name.
    */
   readonly resident?: Readonly<Record<string, string>>;
 }
 
 /** How one run is made. */
 export interface RunOptions {
-  /** Outputs to compute; default: all of the graph's. */
+  /** Outputs to bring here; default: all of the graph's but those that stay. None at all where there are such. */
   readonly fetches?: readonly string[];
   /**
    * True if the caller gives up the input arrays: an array that covers its whole ArrayBuffer may be moved to another

@@ -59,9 +59,14 @@ export function checkFeeds(
  * The outputs to compute: `fetches` without repetitions, or all of `outputs`.
  * @throws ScrimError INVALID_ARGUMENT for a name that is no output, or for none at all.
  */
-export function checkFetches(outputs: readonly ValueInfo[], fetches?: readonly string[]): readonly string[] {
-  if (fetches === undefined) return outputs.map((output) => output.name);
-  if (fetches.length === 0) throw new ScrimError('INVALID_ARGUMENT', 'fetches is empty, expected at least one output');
+export function checkFetches(
+  outputs: readonly ValueInfo[],
+  fetches?: readonly string[],
+  stays: ReadonlySet<string> = new Set(),
+): readonly string[] {
+  if (fetches === undefined) return outputs.map((output) => output.name).filter((name) => !stays.has(name));
+  if (fetches.length === 0 && stays.size === 0)
+    throw new ScrimError('INVALID_ARGUMENT', 'fetches is empty, expected at least one output');
   for (const name of fetches) {
     if (!outputs.some((output) => output.name === name)) {
       throw new ScrimError('INVALID_ARGUMENT', `output "${name}" is unknown; the graph gives ${list(outputs)}`, {

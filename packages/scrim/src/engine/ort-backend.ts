@@ -10,11 +10,12 @@ import type {
   TensorConstructor,
 } from 'onnxruntime-common';
 import { ScrimError } from '../errors.js';
-import type { Tensor } from '../tensor.js';
+import { type Tensor, tensor } from '../tensor.js';
 import type { Backend, BackendRunOptions, GraphOptions, LoadedGraph } from './backend.js';
 import type { NamedTensors } from './engine.js';
 import { loadError, runError } from './ort-errors.js';
 import { fromOrt, toOrt, toValueInfo } from './ort-tensors.js';
+import { unaryModel } from './probe-model.js';
 
 /** The two classes of an onnxruntime package that are used here. */
 export interface OrtClasses {
@@ -48,6 +49,8 @@ class OrtBackend implements Backend {
   readonly #ort: OrtClasses;
   readonly #settings: SessionSettings;
   readonly #held = new Map<number, Held>();
+  /** Sessions that bring values here that lie on the device, by element type. */
+  readonly #fetchers = new Map<string, Promise<InferenceSession>>();
   #next = 0;
 
   constructor(ort: OrtClasses, settings: SessionSettings) {
@@ -94,14 +97,21 @@ class OrtBackend implements Backend {
         Object.entries(feeds).map(([name, value]) => [name, toOrt(this.#ort.Tensor, value)]),
       );
       for (const [input, value] of kept) fed[input] ??= value;
-      for (const name of options.fetches) bound?.add(name);
-      const fetches = [...(bound ?? options.fetches), ...resident.map(([, output]) => output)];
+      const stays = new Set(resident.map(([, output]) => output));
+      const plain = options.fetches.filter((name) => !stays.has(name));
+      for (const name of plain) bound?.add(name);
+      const fetches = [...(bound ?? plain), ...stays];
       const given = await session.run(fed, fetches, runOptions);
       for (const [input, output] of resident) {
         kept.get(input)?.dispose();
         kept.set(input, given[output]!);
       }
-      return Object.fromEntries(options.fetches.map((name) => [name, fromOrt(name, given[name]!)]));
+      const answer: Record<string, Tensor> = {};
+      for (const name of options.fetches) {
+        const value = given[name] as OrtTensor;
+        answer[name] = stays.has(name) ? await this.#copy(name, value) : fromOrt(name, value);
+      }
+      return answer;
     } catch (error) {
       throw runError(error, feeds);
     }
@@ -116,6 +126,27 @@ class OrtBackend implements Backend {
 
   async close(): Promise<void> {
     for (const graph of [...this.#held.keys()]) await this.release(graph);
+    for (const fetcher of this.#fetchers.values()) await (await fetcher).release();
+    this.#fetchers.clear();
+  }
+
+  /**
+   * A copy of a value that stays. One on the device is taken through a session of its own: the session that made it would
+   * have to bring it here in every later run too (see {@link Held.bound}), and onnxruntime-node 1.30 aborts in getData().
+   */
+  async #copy(name: string, value: OrtTensor): Promise<Tensor> {
+    if (value.location === 'gpu-buffer') {
+      let fetcher = this.#fetchers.get(value.type);
+      if (fetcher === undefined) {
+        const code = ORT_TYPES.indexOf(value.type);
+        fetcher = this.#ort.InferenceSession.create(unaryModel('Identity', code), this.#settings(FETCHER));
+        this.#fetchers.set(value.type, fetcher);
+      }
+      const { y } = await (await fetcher).run({ x: value });
+      return fromOrt(name, y as OrtTensor);
+    }
+    const { dtype, shape, data } = fromOrt(name, value);
+    return tensor(dtype, shape, data.slice() as Tensor['data']);
   }
 
   #find(graph: number): Held {
@@ -124,6 +155,11 @@ class OrtBackend implements Backend {
     return held;
   }
 }
+
+/** Element types by their number in ONNX. */
+const ORT_TYPES = ['', 'float32', 'uint8', 'int8', 'uint16', 'int16', 'int32', 'int64', 'string', 'bool', 'float16'];
+
+const FETCHER: GraphOptions = { threads: 1, optimize: 'none', resident: {} };
 
 /** On WebGPU the resident outputs stay in buffers of the device; elsewhere all memory is the processor's anyway. */
 function isBound(settings: InferenceSession.SessionOptions, resident: Readonly<Record<string, string>>): boolean {

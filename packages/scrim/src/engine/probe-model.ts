@@ -10,7 +10,7 @@ import type { Backend } from './backend.js';
 
 /** Loads and runs the probe on `backend`; rejects as the backend does. */
 export async function probe(backend: Backend, threads: number): Promise<void> {
-  const { graph } = await backend.load(probeModel(), { threads, optimize: 'all', resident: {} });
+  const { graph } = await backend.load(unaryModel('Neg', FLOAT, 1), { threads, optimize: 'all', resident: {} });
   try {
     await backend.run(graph, { x: float32([1], [1]) }, { fetches: ['y'], transfer: false });
   } finally {
@@ -18,13 +18,19 @@ export async function probe(backend: Backend, threads: number): Promise<void> {
   }
 }
 
-function probeModel(): Uint8Array {
+const FLOAT = 1;
+
+/**
+ * y = operator(x) of an element type, by its number in ONNX, as an encoded model.
+ * @param size the only dimension, below 128; of any shape without it
+ */
+export function unaryModel(operator: string, elementType: number, size?: number): Uint8Array {
   const text = (value: string): number[] => [...value].map((letter) => letter.charCodeAt(0));
   const field = (number: number, bytes: number[]): number[] => [(number << 3) | 2, bytes.length, ...bytes];
   const varint = (number: number, value: number): number[] => [number << 3, value];
-  const node = [...field(1, text('x')), ...field(2, text('y')), ...field(4, text('Neg'))];
-  const shape = field(1, varint(1, 1));
-  const type = field(1, [...varint(1, 1), ...field(2, shape)]);
+  const node = [...field(1, text('x')), ...field(2, text('y')), ...field(4, text(operator))];
+  const shape = size === undefined ? [] : field(2, field(1, varint(1, size)));
+  const type = field(1, [...varint(1, elementType), ...shape]);
   const value = (name: string): number[] => [...field(1, text(name)), ...field(2, type)];
   const graph = [...field(1, node), ...field(2, text('probe')), ...field(11, value('x')), ...field(12, value('y'))];
   return Uint8Array.from([...varint(1, 8), ...field(7, graph), ...field(8, varint(2, 13))]);

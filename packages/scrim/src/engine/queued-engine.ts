@@ -91,7 +91,8 @@ class QueuedSession implements Session {
   readonly #queue: RunQueue;
   readonly #graph: number;
   readonly #onClose: () => void;
-  readonly #fetchable: readonly ValueInfo[];
+  /** Outputs that take an input's place in the next run. */
+  readonly #stays: ReadonlySet<string>;
   readonly #resident: ReadonlySet<string>;
   /** Resident inputs that hold something. */
   #kept: ReadonlySet<string> = new Set();
@@ -105,8 +106,7 @@ class QueuedSession implements Session {
     resident: Readonly<Record<string, string>>,
     onClose: () => void,
   ) {
-    const stays = new Set(Object.values(resident));
-    this.#fetchable = loaded.outputs.filter(({ name }) => !stays.has(name));
+    this.#stays = new Set(Object.values(resident));
     this.#resident = new Set(Object.keys(resident));
     this.inputs = loaded.inputs;
     this.outputs = loaded.outputs;
@@ -119,7 +119,7 @@ class QueuedSession implements Session {
   async run(feeds: NamedTensors, options: RunOptions = {}): Promise<Record<string, Tensor>> {
     if (this.#sealed) throw new ScrimError('ENGINE_FAILED', 'the session is closed');
     const { signal, transfer = false } = options;
-    const fetches = checkFetches(this.#fetchable, options.fetches);
+    const fetches = checkFetches(this.outputs, options.fetches, this.#stays);
     checkFeeds(this.inputs, feeds, this.#kept);
     const run = { fetches, transfer, ...(signal === undefined ? {} : { signal }) };
     // From here on the runs that follow may rely on what this one leaves.

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createNodeEngine } from '../node/ort-engine.js';
 import { Graph } from '../onnx/index.js';
-import { float32 } from '../tensor.js';
+import { float32, type Tensor } from '../tensor.js';
 import type { Engine } from './engine.js';
 
 /** total' = total + x, and twice the new total. */
@@ -35,11 +35,24 @@ describe.each(['inline', 'worker'] as const)('resident state, %s', (thread) => {
     await session.close();
   });
 
-  it('wants the state once, and keeps it to itself', async () => {
+  it('wants the state once', async () => {
     const session = await engine.load(accumulator(), { resident: { total: 'next' } });
     await expect(session.run({ x })).rejects.toThrow('input "total" is missing');
-    await expect(session.run({ x }, { fetches: ['next'] })).rejects.toThrow('output "next" is unknown');
+    await expect(session.run({ x }, { fetches: ['other'] })).rejects.toThrow('output "other" is unknown');
     await session.close();
+  });
+
+  it('gives copies of what stays to those who ask for it, and nothing to those who ask for nothing', async () => {
+    const session = await engine.load(accumulator(), { resident: { total: 'next' } });
+    expect(await session.run({ x, total: float32([2], Float32Array.of(0, 5)) }, { fetches: [] })).toEqual({});
+    const { next } = await session.run({ x }, { fetches: ['next'] });
+    expect(next).toEqual(float32([2], Float32Array.of(2, 25)));
+    (next as Tensor<'float32'>).data.fill(0);
+    expect(await session.run({ x })).toEqual({ twice: float32([2], Float32Array.of(6, 70)) });
+    await session.close();
+    const plain = await engine.load(accumulator());
+    await expect(plain.run({ x, total: x }, { fetches: [] })).rejects.toThrow('fetches is empty');
+    await plain.close();
   });
 
   it('refuses pairs that are none', async () => {

@@ -147,6 +147,7 @@ describe('fitBottleneck', () => {
     const load: Engine['load'] = (...from) => engine.load(...from);
     const run = (executionProvider: string, hooks: BottleneckHooks = {}) =>
       fit(tail, cache, settings, hooks, { description, threads, executionProvider, load, close: () => engine.close() });
+    // A run for each step that tells nothing, and a log of eight.
     const one = await run('webgpu');
     const progress: number[] = [];
     const due: number[] = [];
@@ -159,6 +160,7 @@ describe('fitBottleneck', () => {
     });
     expect(several.parameters).toEqual(one.parameters);
     expect(several.tailWeights).toEqual(one.tailWeights);
+    expect(several.finalTask).toBe(one.finalTask);
     expect(progress).toEqual(Array.from({ length: 27 }, (_, i) => i + 1));
     expect(due).toEqual([5, 10, 15, 20, 26]);
     const abort = new AbortController();

@@ -4,8 +4,9 @@
  * The trained initializers lie one after the other in a single vector θ; the graph cuts them out, autodiff/ adds their
  * gradients, and the step is written beside them (Kingma & Ba 2015, no decay; g scaled to a joint norm of at most c):
  *   g ← g·min(1, c/‖g‖);  m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  θ ← θ − η·r ⊙ m̂/(√v̂ + ε);  θ̄ ← dθ̄ + (1−d)θ
- * with r a factor per weight. θ, m, v and θ̄ are resident: on WebGPU a step moves only its batch and a few scalars. Where a
- * run hands them back to the processor (CUDA), several steps make one run; see {@link stepsPerRun} and loop-graph.ts.
+ * with r a factor per weight. θ, m, v and θ̄ are resident: on WebGPU a step moves only its batch, and what it says is written
+ * down there until several steps are read at once, so that none is waited for. Where a run hands the state back to the
+ * processor (CUDA), several steps make one run; see {@link stepsPerRun} and loop-graph.ts.
  * What the loss is, which examples a batch holds and when to stop are the caller's.
  */
 import { addGradients, constantSchedule, type Schedule } from '../../autodiff/index.js';
@@ -47,7 +48,10 @@ export interface NetworkTrainerOptions {
   readonly clipNorm?: number;
   /** Decay d of the moving average, in [0, 1); default 0.998. */
   readonly average?: number;
-  /** True puts the step into a loop of the graph, so that {@link NetworkTrainer.steps} makes one run. Default false. */
+  /**
+   * True where {@link NetworkTrainer.steps} is to take several steps before anything is heard of them: in a loop of the
+   * graph or, on WebGPU, in runs that leave loss, norm and `reports` there, of one element each. Default false.
+   */
   readonly loop?: boolean;
 }
 
@@ -96,11 +100,11 @@ export interface NetworkTrainer {
 
 /** How many steps are worth making one run of where `engine` computes; 1 where a loop gains nothing. */
 export function stepsPerRun(engine: Pick<Engine, 'executionProvider'>): number {
-  return engine.executionProvider === 'cuda' ? CUDA_STEPS : 1;
+  return isGpu(engine) ? GPU_STEPS : 1;
 }
 
 /** The state's way is then a small part of a run, and the batches of one run still a small part of a GPU's memory. */
-const CUDA_STEPS = 8;
+const GPU_STEPS = 8;
 
 const STATE = ['weights', 'first', 'second', 'average'] as const;
 type StateName = (typeof STATE)[number];
@@ -119,15 +123,33 @@ export async function createNetworkTrainer(options: NetworkTrainerOptions): Prom
   const built = buildTrainingGraph(options, beta1, beta2);
   const resident = Object.fromEntries(STATE.map((name) => [`train_${name}`, `train_next_${name}`]));
   const collected = ['train_loss', 'train_norm', ...reports];
-  built.graph.setOutputs([...collected, ...Object.values(resident)]);
+  const mode = !loop ? 'single' : engine.executionProvider === 'webgpu' ? 'log' : 'loop';
+  if (mode === 'log') {
+    addLog(built.graph, collected);
+    resident.train_log = 'train_next_log';
+  }
+  built.graph.setOutputs([...(mode === 'log' ? [] : collected), ...Object.values(resident)]);
   built.graph.prune({ inputs: true });
-  const graph = loop
-    ? loopGraph(built.graph, { carried: resident, collected, inputs: stepInputs(built.graph, options) })
-    : built.graph;
-  for (const name of STATE) graph.add('Identity', [`train_next_${name}`], {}, { outputs: [`train_copy_${name}`] });
-  graph.setOutputs([...graph.outputNames, ...STATE.map((name) => `train_copy_${name}`)]);
+  const graph =
+    mode === 'loop'
+      ? loopGraph(built.graph, { carried: resident, collected, inputs: stepInputs(built.graph, options) })
+      : built.graph;
   const session = await engine.load(graph.encode(), { resident });
-  return new GraphTrainer(session, built.slots, built.initial, { schedule, beta1, beta2, reports, loop });
+  return new GraphTrainer(session, built.slots, built.initial, { schedule, beta1, beta2, collected, mode });
+}
+
+/** Adds a log of the last {@link GPU_STEPS} steps, the latest last: a row for each, of the values of `names`. */
+function addLog(graph: Graph, names: readonly string[]): void {
+  const numbers = (list: readonly number[]): string => graph.addInitializer('train_log_numbers', int64(list));
+  graph.addInput('train_log', 'float32', [GPU_STEPS, names.length]);
+  const one = numbers([1, 1]);
+  const row = graph.add(
+    'Concat',
+    names.map((name) => graph.add('Reshape', [name, one])),
+    { axis: 1 },
+  );
+  const later = graph.add('Slice', ['train_log', numbers([1]), numbers([GPU_STEPS]), numbers([0])]);
+  graph.add('Concat', [later, row], { axis: 0 }, { outputs: ['train_next_log'] });
 }
 
 /** Element type and shape of what a step is fed. */
@@ -238,8 +260,10 @@ interface StepSettings {
   readonly schedule: Schedule;
   readonly beta1: number;
   readonly beta2: number;
-  readonly reports: readonly string[];
-  readonly loop: boolean;
+  /** Loss, norm and reports. */
+  readonly collected: readonly string[];
+  /** How several steps are taken: run by run, in a loop of the graph, or in runs that write a log. */
+  readonly mode: 'single' | 'loop' | 'log';
 }
 
 type StateArrays = Readonly<Record<StateName, Float32Array>>;
@@ -273,16 +297,28 @@ class GraphTrainer implements NetworkTrainer {
   }
 
   async steps(batches: readonly NamedTensors[], keep = false): Promise<TrainingStep[]> {
-    if (this.#settings.loop) {
+    const { mode } = this.#settings;
+    if (mode === 'loop') {
       const joined = stack(
         batches.map((feeds, i) => this.#withScalars(feeds, i)),
         this.#joined,
       );
-      return this.#run(joined, batches.length, keep);
+      return this.#taken(
+        await this.#run({ ...joined, [LOOP_COUNT]: int64([batches.length], []) }, true, keep),
+        batches,
+      );
     }
     const taken: TrainingStep[] = [];
-    for (const [i, feeds] of batches.entries()) {
-      taken.push(...(await this.#run(this.#withScalars(feeds, 0), 1, keep && i === batches.length - 1)));
+    // A log has room for so many.
+    const most = mode === 'log' ? GPU_STEPS : 1;
+    for (let from = 0; from < batches.length; from += most) {
+      const part = batches.slice(from, from + most);
+      let outputs: Record<string, Tensor> = {};
+      for (const [i, feeds] of part.entries()) {
+        const isLast = i === part.length - 1;
+        outputs = await this.#run(this.#withScalars(feeds, i), isLast, keep && from + i === batches.length - 1);
+      }
+      taken.push(...this.#taken(outputs, part));
     }
     return taken;
   }
@@ -299,34 +335,48 @@ class GraphTrainer implements NetworkTrainer {
     };
   }
 
-  async #run(feeds: NamedTensors, count: number, keep: boolean): Promise<TrainingStep[]> {
-    const { reports, loop } = this.#settings;
-    const given = this.#feed
-      ? STATE.map((name) => [`train_${name}`, float32([this.#length], this.#arrays()[name])])
-      : [];
+  /** One run; what it says is brought here only if it `tells`. */
+  async #run(feeds: NamedTensors, tells: boolean, keep: boolean): Promise<Record<string, Tensor>> {
+    const { collected, mode } = this.#settings;
+    const given: Record<string, Tensor> = {};
+    if (this.#feed) {
+      for (const name of STATE) given[`train_${name}`] = float32([this.#length], this.#arrays()[name]);
+      const room = [GPU_STEPS, collected.length];
+      if (mode === 'log') given.train_log = float32(room, new Float32Array(GPU_STEPS * collected.length));
+    }
+    const told = mode === 'log' ? ['train_next_log'] : collected;
     const outputs = await this.#session.run(
-      { ...feeds, ...Object.fromEntries(given), ...(loop ? { [LOOP_COUNT]: int64([count], []) } : {}) },
-      { fetches: ['train_loss', 'train_norm', ...reports, ...(keep ? STATE.map((name) => `train_copy_${name}`) : [])] },
+      { ...feeds, ...given },
+      { fetches: [...(tells ? told : []), ...(keep ? STATE.map((name) => `train_next_${name}`) : [])] },
     );
     this.#feed = false;
     this.#kept = keep
-      ? (Object.fromEntries(STATE.map((name) => [name, outputs[`train_copy_${name}`]?.data])) as StateArrays)
+      ? (Object.fromEntries(STATE.map((name) => [name, outputs[`train_next_${name}`]?.data])) as StateArrays)
       : undefined;
-    return Array.from({ length: count }, (_, i) => {
+    return outputs;
+  }
+
+  /** The steps on `batches`, from what their run, or the last of their runs, says. */
+  #taken(outputs: Readonly<Record<string, Tensor>>, batches: readonly NamedTensors[]): TrainingStep[] {
+    const { collected, mode } = this.#settings;
+    const log = outputs.train_next_log?.data as Float32Array | undefined;
+    return batches.map((_, i) => {
+      const row = GPU_STEPS - batches.length + i;
+      const [loss, norm, ...reports] = collected.map((name, column) => {
+        if (log) return float32([], log.slice(row * collected.length + column, row * collected.length + column + 1));
+        const value = outputs[name] as Tensor;
+        return mode === 'loop' ? slice(value, i) : value;
+      });
       const step = ++this.#step;
-      const loss = Number(outputs.train_loss?.data[i]);
-      const gradientNorm = Number(outputs.train_norm?.data[i]);
-      if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+      const [lossValue, gradientNorm] = [Number(loss?.data[0]), Number(norm?.data[0])];
+      if (!Number.isFinite(lossValue) || !Number.isFinite(gradientNorm)) {
         throw new ScrimError(
           'DIVERGED',
-          `the training diverged at step ${step}: loss ${loss}, gradient norm ${gradientNorm}`,
+          `the training diverged at step ${step}: loss ${lossValue}, gradient norm ${gradientNorm}`,
         );
       }
-      const wanted = reports.map((name) => {
-        const value = outputs[name] as Tensor;
-        return [name, loop ? slice(value, i) : value] as const;
-      });
-      return { step, loss, gradientNorm, reports: Object.fromEntries(wanted) };
+      const wanted = reports.map((value, k) => [collected[k + 2] as string, value] as const);
+      return { step, loss: lossValue, gradientNorm, reports: Object.fromEntries(wanted) };
     });
   }
 
