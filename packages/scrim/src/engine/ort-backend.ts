@@ -126,7 +126,12 @@ class OrtBackend implements Backend {
 
   async close(): Promise<void> {
     for (const graph of [...this.#held.keys()]) await this.release(graph);
-    for (const fetcher of this.#fetchers.values()) await (await fetcher).release();
+    for (const fetcher of this.#fetchers.values()) {
+      await fetcher.then(
+        (session) => session.release(),
+        () => {},
+      );
+    }
     this.#fetchers.clear();
   }
 
@@ -157,7 +162,7 @@ class OrtBackend implements Backend {
 }
 
 /** Element types by their number in ONNX. */
-const ORT_TYPES = ['', 'float32', 'uint8', 'int8', 'uint16', 'int16', 'int32', 'int64', 'string', 'bool', 'float16'];
+const ORT_TYPES = ' float32 uint8 int8 uint16 int16 int32 int64 string bool float16 float64 uint32 uint64'.split(' ');
 
 const FETCHER: GraphOptions = { threads: 1, optimize: 'none', resident: {} };
 
