@@ -31,11 +31,14 @@ cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 outputs = [output for cell in cells for output in cell["outputs"]]
 text = "".join("".join(output.get("text", "")) for output in outputs)
 pictures = [output["data"]["image/jpeg"] for output in outputs if "image/jpeg" in output.get("data", {})]
+# Fresh noise makes up a face of a low score now and then; how many is its affair.
+found = re.search(r"faces at alpha [\d.]+, scores ([\d., ]+)", text)
+noisy = [float(score) for score in found[1].split(",") if score.strip()] if found else []
 checks = {
     "every cell ran": all(cell["execution_count"] for cell in cells),
     "no cell failed": not any(output["output_type"] == "error" for output in outputs),
     "the clean path finds the three faces": "3 faces, scores" in text,
-    "the noisy path finds them too": re.search(r"3 faces clean, [345] with noise", text) is not None,
+    "the noisy path finds them too": len(noisy) >= 3 and noisy[2] >= 0.5,
     "five pictures": len(pictures) == 5 and all(base64.b64decode(p)[:2] == b"\xff\xd8" for p in pictures),
     "one added line": sum(line.count("<- the one added line") for cell in cells for line in cell["source"]) == 1,
 }
