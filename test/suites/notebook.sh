@@ -18,7 +18,8 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/data/kernels/scrim-deno"
 sed -e "s#@DENO@#$cache/bin/deno#" -e "s#@HOME@#$PWD#" deploy/docker/workspace/kernel.json \
   > "$work/data/kernels/scrim-deno/kernel.json"
-# Deno's kernel is unstable by its own warning and now and then loses an output: up to three runs, the last one counts.
+# Deno's kernel is unstable by its own warning and now and then loses an output, and fresh noise makes up more than two faces
+# in 55 of 300 draws: up to five runs, the last one counts.
 execute() {
 JUPYTER_DATA_DIR=$work/data DENO_NO_UPDATE_CHECK=1 "$cache/bin/jupyter" nbconvert --to notebook --execute \
   --ExecutePreprocessor.timeout=300 --ExecutePreprocessor.iopub_timeout=120 --output-dir "$work" --output executed.ipynb notebooks/on-demand-inference.ipynb
@@ -31,14 +32,14 @@ cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 outputs = [output for cell in cells for output in cell["outputs"]]
 text = "".join("".join(output.get("text", "")) for output in outputs)
 pictures = [output["data"]["image/jpeg"] for output in outputs if "image/jpeg" in output.get("data", {})]
-# Fresh noise makes up a face of a low score now and then; how many is its affair.
 found = re.search(r"faces at alpha [\d.]+, scores ([\d., ]+)", text)
 noisy = [float(score) for score in found[1].split(",") if score.strip()] if found else []
 checks = {
     "every cell ran": all(cell["execution_count"] for cell in cells),
     "no cell failed": not any(output["output_type"] == "error" for output in outputs),
     "the clean path finds the three faces": "3 faces, scores" in text,
-    "the noisy path finds them too": len(noisy) >= 3 and noisy[2] >= 0.5,
+    "the noisy path finds them too": re.search(r"3 faces clean, [345] with noise", text) is not None,
+    "it is as sure of them": len(noisy) >= 3 and noisy[2] >= 0.85,
     "five pictures": len(pictures) == 5 and all(base64.b64decode(p)[:2] == b"\xff\xd8" for p in pictures),
     "one added line": sum(line.count("<- the one added line") for cell in cells for line in cell["source"]) == 1,
 }
@@ -57,7 +58,7 @@ sys.exit(1 if failed else 0)
 PY
 }
 
-for run in 1 2 3; do
+for run in 1 2 3 4 5; do
   if execute "$@" >"$work/log"; then break; fi
   echo "run $run of the notebook fell short" >&2
 done
