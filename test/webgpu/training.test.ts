@@ -15,9 +15,9 @@ import {
   type BottleneckHooks,
   fitBottleneck,
 } from '../../packages/scrim/src/noise/fit/bottleneck-fit.js';
-import { createFitRandom } from '../../packages/scrim/src/noise/fit/fit-random.js';
 import { Graph } from '../../packages/scrim/src/onnx/index.js';
-import { float32, type Tensor } from '../../packages/scrim/src/tensor.js';
+import type { Tensor } from '../../packages/scrim/src/tensor.js';
+import { randomTensor } from '../random-tensor.js';
 import { createSmallService, smallSamples } from '../small-service.js';
 
 let cpu: Engine;
@@ -27,17 +27,9 @@ beforeAll(async () => {
   gpu = await createNodeEngine({ executionProvider: 'webgpu', threads: 1, thread: 'inline', buffers: 'exact' });
 });
 afterAll(async () => {
-  for (const engine of [cpu, gpu]) await (engine as Engine | undefined)?.close();
+  // One may not have started.
+  await Promise.all([cpu, gpu].map((engine?: Engine) => engine?.close()));
 });
-
-function normal(shape: readonly number[], seed: string, scale = 1): Tensor<'float32'> {
-  const data = new Float32Array(shape.reduce((product, size) => product * size, 1));
-  createFitRandom(seed).normal(data);
-  return float32(
-    shape,
-    data.map((value) => value * scale),
-  );
-}
 
 /** The largest difference, as a share of the largest value. */
 function difference(found: ArrayLike<number>, expected: ArrayLike<number>): number {
@@ -79,7 +71,7 @@ describe('gradients', () => {
       const weights: string[] = [];
       const weight: Weights = (label, shape) => {
         const fanIn = shape.slice(1).reduce((product, n) => product * n, 1);
-        const added = graph.addInitializer(label, normal(shape, label, 1 / Math.sqrt(fanIn)));
+        const added = graph.addInitializer(label, randomTensor(shape, label, 1 / Math.sqrt(fanIn)));
         weights.push(added);
         return added;
       };
@@ -88,7 +80,7 @@ describe('gradients', () => {
       const gradients = [...addGradients(graph, { loss, wrt: ['x', ...weights], target }).values()];
       graph.setOutputs(gradients);
       const session = await engine.load(graph.encode());
-      const answer = await session.run({ x: normal(size, 'x') });
+      const answer = await session.run({ x: randomTensor(size, 'x') });
       await session.close();
       return gradients.map((gradient) => answer[gradient]?.data as Float32Array);
     };
@@ -116,18 +108,19 @@ describe('a bottleneck fit against an adversary', () => {
     head.addOutput('cut', 'float32', [1, 6, 8, 8]);
     const tail = Graph.create({ opset: 17 });
     tail.addInput('cut', 'float32', ['N', 6, 8, 8]);
-    const weight = (name: string, shape: readonly number[]) => tail.addInitializer(name, normal(shape, name, 0.3));
+    const weight = (name: string, shape: readonly number[]) =>
+      tail.addInitializer(name, randomTensor(shape, name, 0.3));
     const conv = tail.add('Conv', ['cut', weight('w2', [5, 6, 3, 3])], { pads: [1, 1, 1, 1] });
     const pooled = tail.add('Flatten', [tail.add('GlobalAveragePool', [tail.add('Relu', [conv])])]);
     tail.add('Softmax', [tail.add('Gemm', [pooled, weight('w3', [5, 3])])], { axis: -1 }, { outputs: ['y'] });
     tail.addOutput('y', 'float32', ['N', 3]);
     const [headSession, tailSession] = [await cpu.load(head.encode()), await cpu.load(tail.encode())];
     async function* inputs(): AsyncGenerator<Tensor> {
-      for (let i = 0; i < 12; i++) yield normal([1, 6, 8, 8], `input ${i}`);
+      for (let i = 0; i < 12; i++) yield randomTensor([1, 6, 8, 8], `input ${i}`);
     }
     const cache = await cacheActivations(inputs(), { head: headSession, tail: tailSession, input: 'x', cut: 'cut' });
     await Promise.all([headSession.close(), tailSession.close()]);
-    const values = cache.activations.map((_, i) => normal([3, 16, 16], `picture ${i}`, 0.2).data);
+    const values = cache.activations.map((_, i) => randomTensor([3, 16, 16], `picture ${i}`, 0.2).data);
     return fitBottleneck({
       engine,
       tail,

@@ -1,15 +1,15 @@
 /** A bottleneck bundle is certified by the same code: its head ends in the bounded encoder, its release is diagonal. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { randomTensor } from '../../../../test/random-tensor.js';
 import { encodeBundle, loadBundle } from '../bundle/bundle.js';
 import type { Engine } from '../engine/engine.js';
 import { createNodeCrypto } from '../node/node-crypto.js';
 import { createNodeEngine } from '../node/ort-engine.js';
 import { cacheActivations } from '../noise/fit/activation-cache.js';
 import { bottleneckWeight, fitBottleneck } from '../noise/fit/bottleneck-fit.js';
-import { createFitRandom } from '../noise/fit/fit-random.js';
 import { Graph } from '../onnx/index.js';
 import { splitAt } from '../split/index.js';
-import { float32, type Tensor } from '../tensor.js';
+import type { Tensor } from '../tensor.js';
 import { certifyBundle } from './certificate.js';
 
 let engine: Engine;
@@ -18,27 +18,18 @@ beforeAll(async () => {
 });
 afterAll(() => engine.close());
 
-function random(shape: readonly number[], seed: string, scale = 1): Tensor<'float32'> {
-  const data = new Float32Array(shape.reduce((product, size) => product * size, 1));
-  createFitRandom(seed).normal(data);
-  return float32(
-    shape,
-    data.map((value) => value * scale),
-  );
-}
-
 async function* inputs(count: number, name: string): AsyncGenerator<Tensor> {
-  for (let i = 0; i < count; i++) yield random([1, 2, 12, 12], `${name} ${i}`);
+  for (let i = 0; i < count; i++) yield randomTensor([1, 2, 12, 12], `${name} ${i}`);
 }
 
 it('certifies a bottleneck bundle', async () => {
   const model = Graph.create();
   model.addInput('x', 'float32', ['N', 2, 12, 12]);
   const attributes = { kernel_shape: [3, 3], pads: [1, 1, 1, 1], strides: [2, 2] };
-  const weights = model.addInitializer('w1', random([6, 2, 3, 3], 'w1', 0.4));
+  const weights = model.addInitializer('w1', randomTensor([6, 2, 3, 3], 'w1', 0.4));
   model.add('Relu', [model.add('Conv', ['x', weights], attributes)], {}, { outputs: ['cut'] });
   const pooled = model.add('Flatten', [model.add('GlobalAveragePool', ['cut'])]);
-  const logits = model.add('MatMul', [pooled, model.addInitializer('w2', random([6, 3], 'w2', 3))]);
+  const logits = model.add('MatMul', [pooled, model.addInitializer('w2', randomTensor([6, 3], 'w2', 3))]);
   model.add('Softmax', [logits], { axis: -1 }, { outputs: ['y'] });
   model.setOutputs([]);
   model.addOutput('y', 'float32', ['N', 3]);

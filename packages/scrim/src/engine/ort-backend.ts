@@ -30,6 +30,8 @@ interface Held {
   readonly session: InferenceSession;
   /** Input -> output that takes its place in the next run. */
   readonly resident: readonly (readonly [string, string])[];
+  /** Those outputs. */
+  readonly stays: ReadonlySet<string>;
   /** What the last run left, by input. */
   readonly kept: Map<string, OrtTensor>;
   /**
@@ -76,6 +78,7 @@ class OrtBackend implements Backend {
         this.#held.set(graph, {
           session,
           resident: Object.entries(options.resident),
+          stays: new Set(Object.values(options.resident)),
           kept: new Map(),
           bound: isBound(settings, options.resident) ? new Set() : undefined,
           runOptions: logSeverityLevel === undefined ? {} : { logSeverityLevel },
@@ -91,13 +94,12 @@ class OrtBackend implements Backend {
   }
 
   async run(graph: number, feeds: NamedTensors, options: BackendRunOptions): Promise<Record<string, Tensor>> {
-    const { session, runOptions, resident, kept, bound } = this.#find(graph);
+    const { session, runOptions, resident, stays, kept, bound } = this.#find(graph);
     try {
       const fed = Object.fromEntries(
         Object.entries(feeds).map(([name, value]) => [name, toOrt(this.#ort.Tensor, value)]),
       );
       for (const [input, value] of kept) fed[input] ??= value;
-      const stays = new Set(resident.map(([, output]) => output));
       const plain = options.fetches.filter((name) => !stays.has(name));
       for (const name of plain) bound?.add(name);
       const fetches = [...(bound ?? plain), ...stays];

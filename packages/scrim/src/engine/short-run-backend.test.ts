@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { startOrtRuntime } from '../node/ort-runtime.js';
+import { DEFAULT_SETTINGS, startOrtRuntime } from '../node/ort-runtime.js';
 import { decodeModel, Graph, isSteady } from '../onnx/index.js';
 import { float32, int64, type Tensor } from '../tensor.js';
 import type { Backend, BackendRunOptions } from './backend.js';
@@ -17,12 +17,8 @@ function addOne(): Uint8Array {
 /** The real runtime on this thread, which says that its runs took `time.ms`, and counts them. */
 async function counted(time: { ms: number }): Promise<{ backend: Backend; runs: () => number; held: () => number }> {
   const { backend } = await startOrtRuntime({
-    executionProvider: 'cpu',
+    ...DEFAULT_SETTINGS,
     threads: 1,
-    interOpThreads: 1,
-    spin: false,
-    buffers: 'rounded',
-    logLevel: 'fatal',
     thread: 'inline',
   });
   let runs = 0;

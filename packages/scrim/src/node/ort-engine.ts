@@ -9,7 +9,13 @@ import type { Engine } from '../engine/engine.js';
 import { checkThreads, createQueuedEngine } from '../engine/queued-engine.js';
 import { createShortRunBackend } from '../engine/short-run-backend.js';
 import { ScrimError } from '../errors.js';
-import { type NodeExecutionProvider, type OrtLogLevel, type RuntimeSettings, startOrtRuntime } from './ort-runtime.js';
+import {
+  DEFAULT_SETTINGS,
+  type NodeExecutionProvider,
+  type OrtLogLevel,
+  type RuntimeSettings,
+  startOrtRuntime,
+} from './ort-runtime.js';
 import { startOrtWorker, WORKER_WIDTH } from './ort-worker-host.js';
 import { usableProcessors } from './usable-processors.js';
 
@@ -59,12 +65,12 @@ const CHOICES = {
  */
 export async function createNodeEngine(options: NodeEngineOptions = {}): Promise<Engine> {
   const settings: RuntimeSettings = {
-    executionProvider: options.executionProvider ?? 'cpu',
+    executionProvider: options.executionProvider ?? DEFAULT_SETTINGS.executionProvider,
     threads: options.threads ?? usableProcessors(),
-    interOpThreads: options.interOpThreads ?? 1,
-    spin: options.spin ?? false,
-    buffers: options.buffers ?? 'rounded',
-    logLevel: options.logLevel ?? 'fatal',
+    interOpThreads: options.interOpThreads ?? DEFAULT_SETTINGS.interOpThreads,
+    spin: options.spin ?? DEFAULT_SETTINGS.spin,
+    buffers: options.buffers ?? DEFAULT_SETTINGS.buffers,
+    logLevel: options.logLevel ?? DEFAULT_SETTINGS.logLevel,
     thread: options.thread === 'inline' ? 'inline' : 'worker',
   };
   checkThreads('threads', settings.threads);

@@ -4,6 +4,7 @@ import { Graph } from '../onnx/index.js';
 import { createInferenceServer, MemoryRepository } from '../server/index.js';
 import { float32 } from '../tensor.js';
 import { type ProcessEngine, startOrtProcess } from './ort-process-host.js';
+import { DEFAULT_SETTINGS } from './ort-runtime.js';
 import { nodeEngineFactory } from './server-process.js';
 
 const { graphs } = JSON.parse(readFileSync(new URL('../engine/test-graphs.json', import.meta.url), 'utf8')) as {
@@ -11,13 +12,9 @@ const { graphs } = JSON.parse(readFileSync(new URL('../engine/test-graphs.json',
 };
 const model = (name: string): Uint8Array => new Uint8Array(Buffer.from(graphs[name]!, 'base64'));
 const SETTINGS = {
-  executionProvider: 'cpu',
+  ...DEFAULT_SETTINGS,
   threads: 1,
-  interOpThreads: 1,
-  spin: false,
-  buffers: 'rounded',
-  logLevel: 'fatal',
-} as const;
+};
 const x = float32([1, 3], [1, 1, 1]);
 const cleanups: (() => Promise<void>)[] = [];
 

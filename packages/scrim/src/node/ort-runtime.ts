@@ -28,6 +28,15 @@ export interface RuntimeSettings {
   readonly thread: 'worker' | 'inline';
 }
 
+/** Settings of those who ask for nothing else; how many threads, and on which one, is to be said. */
+export const DEFAULT_SETTINGS: Omit<RuntimeSettings, 'threads' | 'thread'> = {
+  executionProvider: 'cpu',
+  interOpThreads: 1,
+  spin: false,
+  buffers: 'rounded',
+  logLevel: 'fatal',
+};
+
 const NEEDS: Readonly<Record<NodeExecutionProvider, string>> = {
   cpu: '',
   webgpu: '; it needs a GPU and its Vulkan, Metal or Direct3D 12 driver',

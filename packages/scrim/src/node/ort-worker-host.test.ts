@@ -8,7 +8,7 @@ import { Worker } from 'node:worker_threads';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createQueuedEngine } from '../engine/queued-engine.js';
 import { float32 } from '../tensor.js';
-import type { RuntimeSettings } from './ort-runtime.js';
+import { DEFAULT_SETTINGS, type RuntimeSettings } from './ort-runtime.js';
 import { BUSY, createFlags, markBusy, STOP, stopAndWait } from './ort-worker-data.js';
 import { connectOrtWorker, ortWorkerUrl, WORKER_WIDTH } from './ort-worker-host.js';
 
@@ -17,12 +17,8 @@ const { graphs } = JSON.parse(readFileSync(GRAPHS, 'utf8')) as { graphs: Record<
 const model = (name: string): Uint8Array => new Uint8Array(Buffer.from(graphs[name]!, 'base64'));
 const DIST = fileURLToPath(new URL('../../dist/', import.meta.url));
 const SETTINGS: RuntimeSettings = {
-  executionProvider: 'cpu',
+  ...DEFAULT_SETTINGS,
   threads: 1,
-  interOpThreads: 1,
-  spin: false,
-  buffers: 'rounded',
-  logLevel: 'fatal',
   thread: 'worker',
 };
 const x = float32([1, 3], [1, 1, 1]);

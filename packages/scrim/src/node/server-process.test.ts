@@ -25,7 +25,7 @@ import { float32 } from '../tensor.js';
 import type { AccessRecord } from './http-listener.js';
 import { openModelRepository } from './model-files.js';
 import { createNodeEngine } from './ort-engine.js';
-import type { RuntimeSettings } from './ort-runtime.js';
+import { DEFAULT_SETTINGS, type RuntimeSettings } from './ort-runtime.js';
 import { createFlags, stopAndWait } from './ort-worker-data.js';
 import { connectOrtWorker, ortWorkerUrl, WORKER_WIDTH } from './ort-worker-host.js';
 import { type RunningServer, type ServeOptions, serveRepository } from './server-process.js';
@@ -297,12 +297,8 @@ describe('an instance that dies', () => {
   it('fails its own requests alone and comes back', async () => {
     const workers: { readonly worker: Worker; readonly flags: Int32Array }[] = [];
     const settings: RuntimeSettings = {
-      executionProvider: 'cpu',
+      ...DEFAULT_SETTINGS,
       threads: 1,
-      interOpThreads: 1,
-      spin: false,
-      buffers: 'rounded',
-      logLevel: 'fatal',
       thread: 'worker',
     };
     const engineFactory: EngineFactory = async () => {

@@ -16,7 +16,7 @@ import { type AccessRecord, type HttpListener, listenHttp } from './http-listene
 import { openModelRepository } from './model-files.js';
 import { createNodeEngine } from './ort-engine.js';
 import { startOrtProcess } from './ort-process-host.js';
-import type { NodeExecutionProvider } from './ort-runtime.js';
+import { DEFAULT_SETTINGS, type NodeExecutionProvider } from './ort-runtime.js';
 import type { ServerTls } from './server-certificates.js';
 import { usableProcessors } from './usable-processors.js';
 
@@ -100,14 +100,7 @@ export function nodeEngineFactory(
     // On a GPU every run waits for the device: nothing is short enough to block this thread.
     const thread = executionProvider === 'cpu' ? 'adaptive' : 'worker';
     if (kind === 'thread') return createNodeEngine({ threads: own, executionProvider, thread });
-    return startOrtProcess({
-      executionProvider,
-      threads: own,
-      interOpThreads: 1,
-      spin: false,
-      buffers: 'rounded',
-      logLevel: 'fatal',
-    });
+    return startOrtProcess({ ...DEFAULT_SETTINGS, executionProvider, threads: own });
   };
 }
 

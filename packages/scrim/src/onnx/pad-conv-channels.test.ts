@@ -1,9 +1,8 @@
 /** Convolutions padded for WebGPU: which ones, and that their answers stay the same. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { randomTensor } from '../../../../test/random-tensor.js';
 import type { Engine } from '../engine/engine.js';
 import { createNodeEngine } from '../node/ort-engine.js';
-import { createFitRandom } from '../noise/fit/fit-random.js';
-import { float32, type Tensor } from '../tensor.js';
 import { Graph } from './graph.js';
 import { padConvChannels } from './pad-conv-channels.js';
 
@@ -13,17 +12,11 @@ beforeAll(async () => {
 });
 afterAll(() => engine.close());
 
-function random(shape: readonly number[], seed: string): Tensor<'float32'> {
-  const data = new Float32Array(shape.reduce((product, size) => product * size, 1));
-  createFitRandom(seed).normal(data);
-  return float32(shape, data);
-}
-
 function convolution(channels: number, outputs: number, kernel: number, group = 1): Graph {
   const graph = Graph.create({ name: 'conv' });
   graph.addInput('x', 'float32', [2, channels, 5, 5]);
-  const weight = graph.addInitializer('w', random([outputs, channels / group, kernel, kernel], 'w'));
-  const bias = graph.addInitializer('b', random([outputs], 'b'));
+  const weight = graph.addInitializer('w', randomTensor([outputs, channels / group, kernel, kernel], 'w'));
+  const bias = graph.addInitializer('b', randomTensor([outputs], 'b'));
   const attributes = { kernel_shape: [kernel, kernel], pads: [1, 1, 1, 1], group };
   graph.add('Conv', ['x', weight, bias], attributes, { outputs: ['y'] });
   graph.setOutputs(['y']);
@@ -45,7 +38,7 @@ describe('padConvChannels', () => {
     '%i channels to %i, window %i, %i groups: %i padded, same answer',
     async (channels, outputs, kernel, group, count) => {
       const graph = convolution(channels, outputs, kernel, group);
-      const feeds = { x: random([2, channels, 5, 5], 'x') };
+      const feeds = { x: randomTensor([2, channels, 5, 5], 'x') };
       const answer = async (bytes: Uint8Array): Promise<Float32Array> => {
         const session = await engine.load(bytes);
         const { y } = await session.run(feeds);

@@ -48,89 +48,78 @@ export function unfoldedWeightGradient(
   const [ofX, ofY] = [places * channels, positions * filters];
   const byWindows = taps === 1 || ofX < MUCH_LESS * ofY;
   if (4 * batch * taps * (byWindows ? ofX : ofY) > MAX_BYTES) return undefined;
-  const geometry = axes
-    .map(({ kernel, stride, dilation, begin }) => [kernel, stride, dilation, begin].join())
-    .join(';');
-  if (byWindows) {
-    const unfolded = unfold(context, x.value, from, taps, {
-      key: `windows ${space.join()} ${windows.join()} ${geometry}`,
-      positions: () => inputPositions(axes, space),
-    });
-    const images = emit.op('MatMul', [emit.planes(y.value, to), unfolded]);
-    const summed = emit.sumRows(images, batch, filters * taps * channels, x.shape);
-    if (taps === 1) return emit.reshapeLike(summed, weight);
-    return emit.reshapeLike(emit.transpose(emit.reshape(summed, [filters, taps, channels]), [0, 2, 1]), weight);
-  }
-  const unfolded = unfold(context, y.value, to, taps, {
-    key: `places ${space.join()} ${windows.join()} ${geometry}`,
-    positions: () => windowPositions(axes, space),
-  });
-  const images = emit.op('MatMul', [emit.planes(x.value, from), unfolded]);
-  const summed = emit.sumRows(images, batch, channels * taps * filters, x.shape);
-  return emit.reshapeLike(emit.transpose(emit.reshape(summed, [channels, taps, filters]), [2, 0, 1]), weight);
+  const images = byWindows
+    ? emit.op('MatMul', [emit.planes(y.value, to), unfold(context, x.value, from, windowRows(axes, space))])
+    : emit.op('MatMul', [emit.planes(x.value, from), unfold(context, y.value, to, placeRows(axes, space))]);
+  const [rows, columns] = byWindows ? [filters, channels] : [channels, filters];
+  const summed = emit.sumRows(images, batch, rows * taps * columns, x.shape);
+  if (taps === 1) return emit.reshapeLike(summed, weight);
+  const order = byWindows ? [0, 2, 1] : [2, 0, 1];
+  return emit.reshapeLike(emit.transpose(emit.reshape(summed, [rows, taps, columns]), order), weight);
 }
 
 const product = (sizes: readonly number[]): number => sizes.reduce((all, size) => all * size, 1);
 
-/** Which positions a value is unfolded by, and a name for them. */
-interface Unfolding {
-  readonly key: string;
-  readonly positions: () => number[];
-}
-
-/** A value [N, C, …] as [N, rows, taps·C]; who asks for the same value by the same positions shares it. */
-function unfold(
-  { emit }: RuleContext,
-  value: string,
-  [batch = 1, channels = 1, ...space]: readonly number[],
-  taps: number,
-  { key, positions }: Unfolding,
-): string {
-  const flat = emit.once(`pixels of ${value}`, () =>
-    emit.transpose(emit.planes(value, [batch, channels, ...space]), [0, 2, 1]),
-  );
-  return emit.once(`unfolded ${value} ${key}`, () => {
-    const list = positions();
-    if (list.length === product(space) && list.every((position, i) => position === i)) return flat;
-    const padded = emit.once(`padded pixels of ${value}`, () => emit.pad(flat, [0, 0, 0], [0, 1, 0]));
-    const index = emit.once(`positions ${key}`, () => emit.ints(list));
-    return emit.reshape(emit.gather(padded, index, 1), [batch, list.length / taps, taps * channels]);
-  });
-}
-
-/** For every window and tap, taps fastest, the position in x; its number of positions stands for padding. */
-function inputPositions(axes: readonly WindowAxis[], space: readonly number[]): number[] {
-  return combinations(
-    axes.map(({ kernel, stride, dilation, begin, out }, i) => ({
-      rows: out as number,
-      taps: kernel,
-      size: space[i] as number,
-      at: (row, tap) => row * stride + tap * dilation - begin,
-    })),
-  );
-}
-
-/** For every position of x and tap, taps fastest, the window that reads it there; the number of windows stands for none. */
-function windowPositions(axes: readonly WindowAxis[], space: readonly number[]): number[] {
-  return combinations(
-    axes.map(({ kernel, stride, dilation, begin, out }, i) => ({
-      rows: space[i] as number,
-      taps: kernel,
-      size: out as number,
-      at: (row, tap) => (row + begin - tap * dilation) / stride,
-    })),
-  );
-}
-
-/** One axis of an unfolding: where among `size` positions a row finds a tap; no whole number, or outside, is nowhere. */
+/** One axis of an unfolding: row r finds tap t at position (perRow·r + perTap·t + first)/divisor of `size`, or nowhere. */
 interface UnfoldedAxis {
   readonly rows: number;
   readonly taps: number;
   readonly size: number;
-  readonly at: (row: number, tap: number) => number;
+  readonly perRow: number;
+  readonly perTap: number;
+  readonly first: number;
+  readonly divisor: number;
 }
 
-function combinations(axes: readonly UnfoldedAxis[]): number[] {
+/** A row for every window: its taps lie in x. */
+function windowRows(axes: readonly WindowAxis[], space: readonly number[]): UnfoldedAxis[] {
+  return axes.map(({ kernel, stride, dilation, begin, out }, i) => ({
+    rows: out as number,
+    taps: kernel,
+    size: space[i] as number,
+    perRow: stride,
+    perTap: dilation,
+    first: -begin,
+    divisor: 1,
+  }));
+}
+
+/** A row for every position of x: a tap lies in the window that reads it there, if there is one. */
+function placeRows(axes: readonly WindowAxis[], space: readonly number[]): UnfoldedAxis[] {
+  return axes.map(({ kernel, stride, dilation, begin, out }, i) => ({
+    rows: space[i] as number,
+    taps: kernel,
+    size: out as number,
+    perRow: 1,
+    perTap: -dilation,
+    first: begin,
+    divisor: stride,
+  }));
+}
+
+/** A value [N, C, …] as [N, rows, taps·C]; who asks for the same value by the same axes shares it. */
+function unfold(
+  { emit }: RuleContext,
+  value: string,
+  [batch = 1, channels = 1, ...space]: readonly number[],
+  axes: readonly UnfoldedAxis[],
+): string {
+  const flat = emit.once(`pixels of ${value}`, () =>
+    emit.transpose(emit.planes(value, [batch, channels, ...space]), [0, 2, 1]),
+  );
+  const key = axes.map((axis) => Object.values(axis).join()).join(';');
+  return emit.once(`unfolded ${value} ${key}`, () => {
+    const positions = unfoldedPositions(axes);
+    if (positions.length === product(space) && positions.every((position, i) => position === i)) return flat;
+    const padded = emit.once(`padded pixels of ${value}`, () => emit.pad(flat, [0, 0, 0], [0, 1, 0]));
+    const index = emit.once(`positions ${key}`, () => emit.ints(positions));
+    const rows = product(axes.map((axis) => axis.rows));
+    return emit.reshape(emit.gather(padded, index, 1), [batch, rows, (positions.length / rows) * channels]);
+  });
+}
+
+/** For every row and tap, taps fastest, the position in the flattened space; its size stands for nowhere. */
+function unfoldedPositions(axes: readonly UnfoldedAxis[]): number[] {
   const taps = product(axes.map((axis) => axis.taps));
   const nowhere = product(axes.map(({ size }) => size));
   return Array.from({ length: product(axes.map(({ rows }) => rows)) * taps }, (_, index) => {
@@ -139,7 +128,8 @@ function combinations(axes: readonly UnfoldedAxis[]): number[] {
     // The last axis is the fastest in all three.
     for (let i = axes.length - 1; i >= 0; i--) {
       const axis = axes[i] as UnfoldedAxis;
-      const here = axis.at(row % axis.rows, tap % axis.taps);
+      const at = axis.perRow * (row % axis.rows) + axis.perTap * (tap % axis.taps) + axis.first;
+      const here = at / axis.divisor;
       if (!Number.isInteger(here) || here < 0 || here >= axis.size) return nowhere;
       position += here * step;
       step *= axis.size;

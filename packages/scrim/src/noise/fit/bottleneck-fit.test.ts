@@ -1,12 +1,13 @@
 /** Bottleneck fits of small models: what is learned, resumed, bounded, packed and refused. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { randomTensor } from '../../../../../test/random-tensor.js';
 import { encodeBundle, loadBundle } from '../../bundle/bundle.js';
 import type { Engine, Session } from '../../engine/engine.js';
 import { createNodeCrypto } from '../../node/node-crypto.js';
 import { createNodeEngine } from '../../node/ort-engine.js';
 import { Graph } from '../../onnx/index.js';
 import { splitAt } from '../../split/index.js';
-import { float32, type Tensor } from '../../tensor.js';
+import type { Tensor } from '../../tensor.js';
 import { type ActivationCache, cacheActivations } from './activation-cache.js';
 import {
   type BottleneckCheckpoint,
@@ -16,7 +17,6 @@ import {
   fitBottleneck,
   trainableWeights,
 } from './bottleneck-fit.js';
-import { createFitRandom } from './fit-random.js';
 
 let engine: Engine;
 beforeAll(async () => {
@@ -24,21 +24,12 @@ beforeAll(async () => {
 });
 afterAll(() => engine.close());
 
-function random(shape: readonly number[], seed: string, scale: number): Tensor<'float32'> {
-  const data = new Float32Array(shape.reduce((product, size) => product * size, 1));
-  createFitRandom(seed).normal(data);
-  return float32(
-    shape,
-    data.map((value) => value * scale),
-  );
-}
-
 /** A classifier of pictures, 12×12 in two channels: conv, cut, conv, mean, three classes. */
 function pictureModel(): Graph {
   const graph = Graph.create({ name: 'classifier' });
   graph.addInput('x', 'float32', ['N', 2, 12, 12]);
   const weight = (name: string, shape: readonly number[], scale: number) =>
-    graph.addInitializer(name, random(shape, name, scale));
+    graph.addInitializer(name, randomTensor(shape, name, scale));
   const attributes = { kernel_shape: [3, 3], pads: [1, 1, 1, 1] };
   const head = graph.add('Conv', ['x', weight('w1', [6, 2, 3, 3], 0.4)], { ...attributes, strides: [2, 2] });
   graph.add('Relu', [head], {}, { outputs: ['cut'] });
@@ -57,11 +48,11 @@ function tableModel(): Graph {
   graph.addInput('x', 'float32', ['N', 8]);
   graph.add(
     'Tanh',
-    [graph.add('MatMul', ['x', graph.addInitializer('w1', random([8, 10], 'a', 0.4))])],
+    [graph.add('MatMul', ['x', graph.addInitializer('w1', randomTensor([8, 10], 'a', 0.4))])],
     {},
     { outputs: ['cut'] },
   );
-  graph.add('MatMul', ['cut', graph.addInitializer('w2', random([10, 2], 'b', 0.5))], {}, { outputs: ['y'] });
+  graph.add('MatMul', ['cut', graph.addInitializer('w2', randomTensor([10, 2], 'b', 0.5))], {}, { outputs: ['y'] });
   graph.setOutputs([]);
   graph.addOutput('y', 'float32', ['N', 2]);
   return graph;
@@ -71,7 +62,7 @@ async function prepare(model: Graph, shape: readonly number[], count: number) {
   const { head, tail } = splitAt(model, ['cut']);
   const [headSession, tailSession] = [await engine.load(head.encode()), await engine.load(tail.encode())];
   async function* inputs(): AsyncGenerator<Tensor> {
-    for (let i = 0; i < count; i++) yield random([1, ...shape], `input ${i}`, 1);
+    for (let i = 0; i < count; i++) yield randomTensor([1, ...shape], `input ${i}`, 1);
   }
   const cache = await cacheActivations(inputs(), { head: headSession, tail: tailSession, input: 'x', cut: 'cut' });
   await headSession.close();
@@ -197,7 +188,7 @@ describe('fitBottleneck', () => {
 
   it('trains an adversary beside it', async () => {
     const { tail, cache } = await prepare(pictureModel(), [2, 12, 12], 20);
-    const values = cache.activations.map((_, i) => random([3, 12, 12], `picture ${i}`, 0.2).data);
+    const values = cache.activations.map((_, i) => randomTensor([3, 12, 12], `picture ${i}`, 0.2).data);
     const fitted = await fitBottleneck({
       engine,
       tail,
@@ -248,7 +239,7 @@ describe('fitBottleneck', () => {
       await session.close();
       return outputs;
     };
-    const x = random([1, 2, 12, 12], 'a picture', 1);
+    const x = randomTensor([1, 2, 12, 12], 'a picture', 1);
     const trusted = await engine.load(await bundle.read('trusted/head.onnx'));
     const h = (await run(trusted, { x })).bottleneck as Tensor;
     expect(h.shape).toEqual([1, 2, 6, 6]);

@@ -1,11 +1,11 @@
 /** The trainer against the optimizers of autodiff/ step by step, on real networks, and what it refuses. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { randomTensor } from '../../../../../test/random-tensor.js';
 import { adam, addGradients, clipByGlobalNorm, exponentialAverage } from '../../autodiff/index.js';
 import type { Engine } from '../../engine/engine.js';
 import { createNodeEngine } from '../../node/ort-engine.js';
 import { Graph } from '../../onnx/index.js';
 import { float32, type Tensor } from '../../tensor.js';
-import { createFitRandom } from './fit-random.js';
 import { createNetworkTrainer } from './network-trainer.js';
 
 let engine: Engine;
@@ -16,21 +16,14 @@ afterAll(() => engine.close());
 
 const SHAPES = { first: [5, 3, 3, 3], bias: [5], second: [1, 5, 1, 1] };
 
-function randomTensor(shape: readonly number[], seed: string, scale = 0.3): Tensor<'float32'> {
-  const data = new Float32Array(shape.reduce((product, size) => product * size, 1));
-  createFitRandom(seed).normal(data);
-  return float32(
-    shape,
-    data.map((value) => value * scale),
-  );
-}
+const initial = (shape: readonly number[], name: string): Tensor<'float32'> => randomTensor(shape, name, 0.3);
 
 /** A small convolutional regression: mean (second ∗ relu(first ∗ x + bias) − y)². */
 function network(opset = 17): Graph {
   const graph = Graph.create({ name: 'network', opset });
   graph.addInput('x', 'float32', [2, 3, 6, 6]);
   graph.addInput('y', 'float32', [2, 1, 4, 4]);
-  for (const [name, shape] of Object.entries(SHAPES)) graph.addInitializer(name, randomTensor(shape, name));
+  for (const [name, shape] of Object.entries(SHAPES)) graph.addInitializer(name, initial(shape, name));
   const hidden = graph.add('Relu', [graph.add('Conv', ['x', 'first', 'bias'])]);
   const error = graph.add('Sub', [graph.add('Conv', [hidden, 'second']), 'y']);
   graph.add('ReduceMean', [graph.add('Mul', [error, error])], { keepdims: 0 }, { outputs: ['loss'] });
@@ -64,7 +57,7 @@ describe('createNetworkTrainer', () => {
     plain.setOutputs(['loss', ...gradients.values()]);
     const session = await engine.load(plain.encode());
     const parameters = Object.fromEntries(
-      Object.entries(SHAPES).map(([name, shape]) => [name, randomTensor(shape, name).data]),
+      Object.entries(SHAPES).map(([name, shape]) => [name, initial(shape, name).data]),
     );
     const optimizer = adam({ learningRate: 0.01, beta1: 0.9, beta2: 0.99 });
     const mean = exponentialAverage(0.9);
@@ -160,7 +153,7 @@ describe('createNetworkTrainer', () => {
     const before = (await trainer.step(feeds(0))).loss;
     for (let i = 0; i < 40; i++) await trainer.step(feeds(0));
     expect((await trainer.step(feeds(0), true)).loss).toBeLessThan(0.85 * before);
-    expect(trainer.weights().get('first')).toEqual(randomTensor(SHAPES.first, 'first'));
+    expect(trainer.weights().get('first')).toEqual(initial(SHAPES.first, 'first'));
     await trainer.close();
   });
 

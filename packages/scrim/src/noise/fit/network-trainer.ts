@@ -98,7 +98,7 @@ export interface NetworkTrainer {
   close(): Promise<void>;
 }
 
-/** How many steps are worth making one run of where `engine` computes; 1 where a loop gains nothing. */
+/** How many steps are worth asking for at once where `engine` computes; 1 where that gains nothing. */
 export function stepsPerRun(engine: Pick<Engine, 'executionProvider'>): number {
   return isGpu(engine) ? GPU_STEPS : 1;
 }
