@@ -65,7 +65,7 @@ describe('gradients', () => {
   };
 
   it.each(Object.keys(networks))('of %s are those of the processor', async (name) => {
-    const compute = async (engine: Engine, target: 'cpu' | 'gpu'): Promise<Float32Array[]> => {
+    const compute = async (engine: Engine, target: 'cpu' | 'webgpu'): Promise<Float32Array[]> => {
       const graph = Graph.create({ opset: 17 });
       graph.addInput('x', 'float32', size);
       const weights: string[] = [];
@@ -84,7 +84,7 @@ describe('gradients', () => {
       await session.close();
       return gradients.map((gradient) => answer[gradient]?.data as Float32Array);
     };
-    const [found, expected] = [await compute(gpu, 'gpu'), await compute(cpu, 'cpu')];
+    const [found, expected] = [await compute(gpu, 'webgpu'), await compute(cpu, 'cpu')];
     for (const [i, values] of expected.entries())
       expect(difference(found[i] as Float32Array, values)).toBeLessThan(1e-4);
   });

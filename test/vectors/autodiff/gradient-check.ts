@@ -16,7 +16,7 @@ import { Graph } from '../../../packages/scrim/src/onnx/graph.js';
 import { float32, sizeOf, type Tensor } from '../../../packages/scrim/src/tensor.js';
 
 /** How the shapes of the inputs are declared. */
-export type Mode = 'fixed' | 'batch' | 'unknown' | 'initializers' | 'gpu';
+export type Mode = 'fixed' | 'batch' | 'unknown' | 'initializers' | 'cuda' | 'webgpu';
 
 /** A differentiable input. */
 export interface InputSpec {
@@ -156,14 +156,14 @@ export async function checkGradients(make: (random: Random) => GradientCase, see
   }
   await session.release();
 
-  const modes: readonly Mode[] = check.modes ?? ['fixed', 'batch', 'unknown', 'initializers', 'gpu'];
+  const modes: readonly Mode[] = check.modes ?? ['fixed', 'batch', 'unknown', 'initializers', 'cuda', 'webgpu'];
   for (const mode of modes) {
     if (mode === 'initializers' && Object.keys(values).length < 2) continue;
     const graph = newGraph(check, mode, values);
     const out = check.build(graph, new Random(buildSeed));
     graph.addInput('cotangent', 'float32', mode === 'unknown' ? shape.map(() => '') : shape);
     const loss = graph.add('ReduceSum', [graph.add('Mul', [out, 'cotangent'])], { keepdims: 0 });
-    const gradients = addGradients(graph, { loss, wrt, outputs: true, target: mode === 'gpu' ? 'gpu' : 'cpu' });
+    const gradients = addGradients(graph, { loss, wrt, outputs: true, target: mode === 'cuda' || mode === 'webgpu' ? mode : 'cpu' });
     const backward = await InferenceSession.create(graph.encode(), SESSION);
     const feeds = toFeeds({ ...values, cotangent: weights });
     const needed = Object.fromEntries(backward.inputNames.map((name) => [name, feeds[name] as OrtTensor]));

@@ -14,10 +14,11 @@ import { type DataType, int64, type Tensor, tensor } from '../tensor.js';
 import { areFixed, isFixed, type Size } from './size.js';
 
 /**
- * What backward nodes are written for: 'cpu', where moving memory costs most; 'gpu', where every node costs a launch by
- * one thread of the processor, and memory is cheap.
+ * What backward nodes are written for: 'cpu', where moving memory costs most; GPUs, where every node costs a launch by one
+ * thread of the processor, and memory is cheap. 'webgpu' keeps what convolutions read and write channels-last and costs
+ * several times what 'cuda' does for a launch.
  */
-export type GradientTarget = 'cpu' | 'gpu';
+export type GradientTarget = 'cpu' | 'cuda' | 'webgpu';
 
 /** One axis of a forward value. */
 export interface AxisOf {
@@ -30,6 +31,7 @@ export class Emitter {
   readonly graph: Graph;
   readonly opset: number;
   readonly target: GradientTarget;
+  readonly isGpu: boolean;
   readonly #types: ReadonlyMap<string, ValueType>;
   readonly #values: ReadonlyMap<string, { readonly elements: readonly number[] }>;
   readonly #constants = new Map<string, string>();
@@ -49,6 +51,7 @@ export class Emitter {
     this.graph = graph;
     this.opset = graph.opset;
     this.target = target;
+    this.isGpu = target !== 'cpu';
     this.#types = types;
     this.#values = values;
   }
@@ -397,6 +400,18 @@ export class Emitter {
   planes(x: string, [batch = 1, channels = 1, ...space]: readonly number[]): string {
     const places = space.reduce((product, size) => product * size, 1);
     return space.length === 1 ? x : this.once(`planes of ${x}`, () => this.reshape(x, [batch, channels, places]));
+  }
+
+  /**
+   * A value [N, C, …] as [N, P, C]: first the transposition, which cancels the one that a runtime that convolves
+   * channels-last has written before it.
+   */
+  pixels(x: string, [batch = 1, channels = 1, ...space]: readonly number[]): string {
+    const places = space.reduce((product, size) => product * size, 1);
+    return this.once(`pixels of ${x}`, () => {
+      const last = this.transpose(x, [0, ...space.map((_, i) => i + 2), 1]);
+      return space.length === 1 ? last : this.reshape(last, [batch, places, channels]);
+    });
   }
 
   // Reductions.

@@ -14,6 +14,9 @@ import { RAISED_OPSET, raiseOpset } from '../onnx/raise-opset.js';
 import { inferShapes, inferValues } from '../onnx/shape-inference.js';
 import type { ValueType } from '../onnx/value-info.js';
 import { Emitter, floatTensor, type GradientTarget } from './emitter.js';
+
+export type { GradientTarget } from './emitter.js';
+
 import { type GradientRule, RuleContext, unsupportedOperator } from './rule.js';
 import { RULES } from './rules/registry.js';
 import { STOPS } from './rules/stops.js';
@@ -28,7 +31,7 @@ export interface GradientOptions {
   readonly inputShapes?: Readonly<Record<string, readonly number[]>>;
   /** True to make every gradient a graph output named {@link gradientName}. */
   readonly outputs?: boolean;
-  /** What the graph is to run on; default 'cpu'. Both give the same gradients, up to rounding. */
+  /** What the graph is to run on; default 'cpu'. All give the same gradients, up to rounding. */
   readonly target?: GradientTarget;
 }
 

@@ -41,15 +41,27 @@ const geluTanh: Formula = ({ emit, x, dy }, s) => {
  * 1 where y > 0, else 0, for y ≥ 0. In float32 as HardSigmoid with a very steep slope, which is exact but for y below
  * 10⁻³⁰: onnxruntime runs it in the blocked layout of its convolutions, where a comparison would cost two reorderings.
  */
-function positive(emit: Emitter, y: string, s: (value: number) => string): string {
-  if (emit.dtype(y) !== 'float32') return emit.mask(emit.op('Greater', [y, s(0)]), y);
+function positive(emit: Emitter, y: string): string {
+  if (emit.dtype(y) !== 'float32') return emit.mask(emit.op('Greater', [y, emit.scalar(0, y)]), y);
   return emit.op('HardSigmoid', [y], { alpha: float(1e30), beta: float(0) });
 }
+
+/** g·[y > 0] for y ≥ 0. */
+export function keepPositive(emit: Emitter, y: string, g: string): string {
+  return emit.once(keptKey(y, g), () => emit.mul(g, positive(emit, y)));
+}
+
+/** Says that a gradient of y is 0 wherever y is, so that {@link keepPositive} has nothing to do. */
+export function sayKept(emit: Emitter, y: string, g: string): void {
+  emit.once(keptKey(y, g), () => g);
+}
+
+const keptKey = (y: string, g: string): string => `${g} where ${y} is positive`;
 
 /** Rules of the activation functions. */
 export const ACTIVATION: RuleTable = {
   // y = max(x, 0): g·[y > 0]
-  Relu: activation(({ emit, y, dy }, s) => emit.mul(dy, positive(emit, y, s))),
+  Relu: activation(({ emit, y, dy }) => keepPositive(emit, y, dy)),
   // y = x > 0 ? x : αx
   LeakyRelu: activation(({ emit, node, x, dy }, s) => {
     const alpha = floatAttribute(node, 'alpha', 0.01);

@@ -29,7 +29,7 @@ const conv: GradientRule = (context) => {
 /** db = Σ g over batch and space. */
 function biasGradient({ emit, y, dy }: RuleContext): string {
   const sizes = emit.sizes(y);
-  if (emit.target === 'gpu' && areFixed(sizes)) {
+  if (emit.isGpu && areFixed(sizes)) {
     const [batch, filters, ...space] = sizes as [number, number, ...number[]];
     const places = space.reduce((product, size) => product * size, 1);
     const images = emit.sumColumns(emit.planes(dy, sizes), places, y);
@@ -46,6 +46,8 @@ function biasGradient({ emit, y, dy }: RuleContext): string {
 /** The gradient by the input of a Conv. */
 function inputGradient(context: RuleContext, weight: string, axes: readonly WindowAxis[], group: number): string {
   const { emit, x, dy } = context;
+  const pointwise = group === 1 && emit.target === 'webgpu' ? pointwiseInputGradient(context, weight, axes) : undefined;
+  if (pointwise !== undefined) return pointwise;
   const kernel_shape = axes.map(({ kernel }) => kernel);
   const dilations = axes.map(({ dilation }) => dilation);
   if (axes.every(({ stride }) => stride === 1) && !launchesTransposed(context, axes, group)) {
@@ -95,10 +97,32 @@ function inputGradient(context: RuleContext, weight: string, axes: readonly Wind
   );
 }
 
+/**
+ * Of a Conv that reads one position: one product over all positions, [N·P, M]·[M, C], where a transposed convolution
+ * turns its weight first. Undefined for any other, and where sizes are symbolic.
+ */
+function pointwiseInputGradient(
+  { emit, y, dy }: RuleContext,
+  weight: string,
+  axes: readonly WindowAxis[],
+): string | undefined {
+  const to: readonly Size[] = emit.sizes(y);
+  const channels = emit.size(weight, 1);
+  const reads = axes.every(
+    ({ kernel, stride, begin, end }) => kernel === 1 && stride === 1 && begin === 0 && end === 0,
+  );
+  if (!reads || !areFixed(to) || !isFixed(channels)) return undefined;
+  const [batch = 1, filters = 1, ...space] = to;
+  const rows = emit.reshape(emit.pixels(dy, to), [to.reduce((all, size) => all * size, 1) / filters, filters]);
+  const product = emit.op('MatMul', [rows, emit.reshape(weight, [filters, channels])]);
+  const last = emit.reshape(product, [batch, ...space, channels]);
+  return emit.transpose(last, [0, space.length + 1, ...space.map((_, i) => i + 1)]);
+}
+
 /** On a GPU turning a kernel costs more than a transposed convolution does. Kept to the usual: two axes, no groups. */
 function launchesTransposed({ emit }: RuleContext, axes: readonly WindowAxis[], group: number): boolean {
   return (
-    emit.target === 'gpu' &&
+    emit.isGpu &&
     group === 1 &&
     axes.length === 2 &&
     axes.every(({ size, out, begin, end, span }) => isFixed(size) && isFixed(out) && begin < span && end < span)

@@ -173,7 +173,7 @@ describe('slicing', () => {
         () => [5, 4],
         (graph) => graph.add('Pad', ['x', atRun(graph, [1, 0, 2, 3], 'pads')], { mode: 'reflect' }),
         17,
-        { modes: ['fixed', 'gpu'] },
+        { modes: ['fixed', 'cuda', 'webgpu'] },
       ),
       'Pad with the edge': pad([1, 2, 2, 0], 'edge'),
       'Pad by wrapping': pad([1, 2, 2, 0], 'wrap', 19),

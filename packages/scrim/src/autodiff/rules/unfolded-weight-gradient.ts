@@ -52,10 +52,10 @@ export function unfoldedWeightGradient(
     ? emit.op('MatMul', [emit.planes(y.value, to), unfold(context, x.value, from, windowRows(axes, space))])
     : emit.op('MatMul', [emit.planes(x.value, from), unfold(context, y.value, to, placeRows(axes, space))]);
   const [rows, columns] = byWindows ? [filters, channels] : [channels, filters];
-  const summed = emit.sumRows(images, batch, rows * taps * columns, x.shape);
-  if (taps === 1) return emit.reshapeLike(summed, weight);
-  const order = byWindows ? [0, 2, 1] : [2, 0, 1];
-  return emit.reshapeLike(emit.transpose(emit.reshape(summed, [rows, taps, columns]), order), weight);
+  // Summed last, so that who needs many gradients can sum them all at once.
+  const order = byWindows ? [0, 1, 3, 2] : [0, 3, 1, 2];
+  const ordered = taps === 1 ? images : emit.transpose(emit.reshape(images, [batch, rows, taps, columns]), order);
+  return emit.reshapeLike(emit.sumRows(ordered, batch, rows * taps * columns, x.shape), weight);
 }
 
 const product = (sizes: readonly number[]): number => sizes.reduce((all, size) => all * size, 1);
@@ -98,15 +98,9 @@ function placeRows(axes: readonly WindowAxis[], space: readonly number[]): Unfol
 }
 
 /** A value [N, C, …] as [N, rows, taps·C]; who asks for the same value by the same axes shares it. */
-function unfold(
-  { emit }: RuleContext,
-  value: string,
-  [batch = 1, channels = 1, ...space]: readonly number[],
-  axes: readonly UnfoldedAxis[],
-): string {
-  const flat = emit.once(`pixels of ${value}`, () =>
-    emit.transpose(emit.planes(value, [batch, channels, ...space]), [0, 2, 1]),
-  );
+function unfold({ emit }: RuleContext, value: string, sizes: readonly number[], axes: readonly UnfoldedAxis[]): string {
+  const [batch = 1, channels = 1, ...space] = sizes;
+  const flat = emit.pixels(value, sizes);
   const key = axes.map((axis) => Object.values(axis).join()).join(';');
   return emit.once(`unfolded ${value} ${key}`, () => {
     const positions = unfoldedPositions(axes);

@@ -36,8 +36,7 @@ export function weightGradient(
   group: number,
 ): string {
   const { emit } = context;
-  const unfolded =
-    emit.target === 'gpu' && group === 1 ? unfoldedWeightGradient(context, { x, y, weight, axes }) : undefined;
+  const unfolded = emit.isGpu && group === 1 ? unfoldedWeightGradient(context, { x, y, weight, axes }) : undefined;
   if (unfolded !== undefined) return unfolded;
   const [batch, channels] = emit.sizes(x.shape) as [Size, Size];
   const filters = emit.size(y.shape, 1);

@@ -77,7 +77,7 @@ describe('convolution', () => {
     },
     5,
   );
-  const fixed: readonly Mode[] = ['fixed', 'initializers', 'gpu'];
+  const fixed: readonly Mode[] = ['fixed', 'initializers', 'cuda', 'webgpu'];
   gradientTests({
     '1×1': conv({ kernel: [1, 1], size: [3, 4], bias: true }),
     '3×3 as in a network': conv({ kernel: [3, 3], size: [6, 5], bias: true, attributes: { pads: [1, 1, 1, 1] } }),

@@ -13,6 +13,16 @@ export const BLOCK = 1024;
 /** Values in a row; the weights of most convolutions are a multiple of it, and a block is. */
 const ROW = 256;
 
+/** How many values are summed at once at most: the 128 MiB that WebGPU promises a kernel can bind. */
+const MAX_SUMMED = 2 ** 25;
+
+/** The sum over the rows of `addends` [rows, …], by a product with `ones` [1, rows]. */
+interface Sum {
+  readonly ones: string;
+  readonly rows: number;
+  readonly addends: string;
+}
+
 /** A weight's place in the vector. */
 export interface Slot {
   readonly name: string;
@@ -87,16 +97,62 @@ export class JoinedVector {
     return this.#slots.map((_, i) => result.get(i) as string);
   }
 
-  /** Values of the slots' sizes, in the order of the slots and of any shape, as one vector [size]. */
+  /**
+   * Values of the slots' sizes, in the order of the slots and of any shape, as one vector [size]. Neighbours that are sums
+   * over the same number of rows, as gradients that were written for a GPU are sums over a batch, are summed at once.
+   */
   join(parts: readonly string[]): string {
-    const rows = this.#rows.map((i) => this.#reshape(parts[i] as string, [-1, ROW]));
-    const rest = this.#rest.map((i) => this.#reshape(parts[i] as string, [-1]));
+    const rows = this.#pieces(this.#rows, parts, [-1, ROW]);
+    const rest = this.#pieces(this.#rest, parts, [-1]);
     if (this.#padding > 0) {
       const zeros = float32([this.#padding], new Float32Array(this.#padding));
       rest.push(this.#graph.addInitializer('train_padding', zeros));
     }
     if (rest.length > 0) rows.push(this.#reshape(this.#concat(rest), [-1, ROW]));
     return this.#reshape(this.#concat(rows), [-1]);
+  }
+
+  /** The parts of some slots as pieces of this shape, which lie one after the other. */
+  #pieces(slots: readonly number[], parts: readonly string[], shape: readonly number[]): string[] {
+    const pieces: string[] = [];
+    for (let i = 0; i < slots.length; ) {
+      const sums: Sum[] = [];
+      let room = MAX_SUMMED;
+      for (let slot = slots[i]; slot !== undefined; slot = slots[i + sums.length]) {
+        const sum = this.#sum(parts[slot] as string, this.#sizeOf(slot));
+        room -= (sum?.rows ?? 0) * this.#sizeOf(slot);
+        if (!sum || sum.rows !== (sums[0] ?? sum).rows || room < 0) break;
+        sums.push(sum);
+      }
+      const [first] = sums;
+      if (first && sums.length > 1) {
+        const addends = sums.map(({ addends }) => this.#reshape(addends, [first.rows, ...shape]));
+        const joined = this.#reshape(this.#concat(addends, 1), [first.rows, -1]);
+        pieces.push(this.#reshape(this.#graph.add('MatMul', [first.ones, joined]), shape));
+      } else {
+        pieces.push(this.#reshape(parts[slots[i] as number] as string, shape));
+      }
+      i += Math.max(sums.length, 1);
+    }
+    return pieces;
+  }
+
+  /** What `value` is the sum of, if it is the product of a row of ones and a matrix [rows, size], whatever its shape. */
+  #sum(value: string, size: number): Sum | undefined {
+    const graph = this.#graph;
+    let node = graph.producer(value);
+    while (node?.opType === 'Reshape') node = graph.producer(node.input[0] as string);
+    if (node?.opType !== 'MatMul') return undefined;
+    const [ones, addends] = node.input as [string, string];
+    const factor = graph.constant(ones);
+    if (factor?.dtype !== 'float32' || factor.shape[0] !== 1 || factor.shape.length !== 2) return undefined;
+    const [, rows = 1] = factor.shape;
+    if (!(factor.data as Float32Array).every((one) => one === 1)) return undefined;
+    const matrix = graph.producer(addends);
+    const shape = matrix?.opType === 'Reshape' ? graph.constant(matrix.input[1] as string) : undefined;
+    if (shape?.dtype !== 'int64' || Array.from(shape.data as BigInt64Array).join() !== `${rows},${size}`)
+      return undefined;
+    return { ones, rows, addends };
   }
 
   #sizeOf(slot: number): number {
@@ -107,14 +163,14 @@ export class JoinedVector {
     return this.#graph.add('Reshape', [value, this.#graph.addInitializer('train_shape', int64(shape))]);
   }
 
-  #concat(parts: readonly string[]): string {
+  #concat(parts: readonly string[], axis = 0): string {
     if (parts.length === 1) return parts[0] as string;
     const groups: string[] = [];
     for (let i = 0; i < parts.length; i += this.#width) {
       const group = parts.slice(i, i + this.#width);
-      groups.push(group.length === 1 ? (group[0] as string) : this.#graph.add('Concat', group, { axis: 0 }));
+      groups.push(group.length === 1 ? (group[0] as string) : this.#graph.add('Concat', group, { axis }));
     }
-    return this.#concat(groups);
+    return this.#concat(groups, axis);
   }
 
   #split(value: string, lengths: readonly number[]): string[] {

@@ -9,7 +9,7 @@
  * processor (CUDA), several steps make one run; see {@link stepsPerRun} and loop-graph.ts.
  * What the loss is, which examples a batch holds and when to stop are the caller's.
  */
-import { addGradients, constantSchedule, type Schedule } from '../../autodiff/index.js';
+import { addGradients, constantSchedule, type GradientTarget, type Schedule } from '../../autodiff/index.js';
 import { type Engine, isGpu, type NamedTensors, type Session } from '../../engine/engine.js';
 import { assertArgument, ScrimError } from '../../errors.js';
 import { type Graph, raiseOpset, type ValueType } from '../../onnx/index.js';
@@ -109,8 +109,13 @@ const GPU_STEPS = 8;
 const STATE = ['weights', 'first', 'second', 'average'] as const;
 type StateName = (typeof STATE)[number];
 
-/** Vectors are joined and cut this many at a time: WebGPU binds at most 8 to 10 buffers a kernel. */
-const WIDTH = { webgpu: 6, others: 32 };
+/** Vectors are joined and cut this many at a time: WebGPU promises a kernel eight buffers, one of them the whole. */
+const WIDTH = { webgpu: 7, others: 32 };
+
+/** What gradients are written for, to run on `engine`. */
+function gradientTarget({ executionProvider }: Pick<Engine, 'executionProvider'>): GradientTarget {
+  return executionProvider === 'webgpu' || executionProvider === 'cuda' ? executionProvider : 'cpu';
+}
 
 /**
  * Builds and loads the training graph.
@@ -118,7 +123,15 @@ const WIDTH = { webgpu: 6, others: 32 };
  * a weight and the loss has no gradient.
  */
 export async function createNetworkTrainer(options: NetworkTrainerOptions): Promise<NetworkTrainer> {
-  const { engine, learningRate = 0.001, beta1 = 0.9, beta2 = 0.99, reports = [], loop = false } = options;
+  const {
+    engine,
+    learningRate = 0.001,
+    beta1 = 0.9,
+    beta2 = 0.99,
+    epsilon = 1e-8,
+    reports = [],
+    loop = false,
+  } = options;
   const schedule = typeof learningRate === 'number' ? constantSchedule(learningRate) : learningRate;
   const built = buildTrainingGraph(options, beta1, beta2);
   const resident = Object.fromEntries(STATE.map((name) => [`train_${name}`, `train_next_${name}`]));
@@ -135,7 +148,7 @@ export async function createNetworkTrainer(options: NetworkTrainerOptions): Prom
       ? loopGraph(built.graph, { carried: resident, collected, inputs: stepInputs(built.graph, options) })
       : built.graph;
   const session = await engine.load(graph.encode(), { resident });
-  return new GraphTrainer(session, built.slots, built.initial, { schedule, beta1, beta2, collected, mode });
+  return new GraphTrainer(session, built.slots, built.initial, { schedule, beta1, beta2, epsilon, collected, mode });
 }
 
 /** Adds a log of the last {@link GPU_STEPS} steps, the latest last: a row for each, of the values of `names`. */
@@ -171,7 +184,7 @@ interface TrainingGraph {
 }
 
 function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2: number): TrainingGraph {
-  const { engine, graph, loss, weights, inputShapes = {}, epsilon = 1e-8, clipNorm = 5, average = 0.998 } = options;
+  const { engine, graph, loss, weights, inputShapes = {}, clipNorm = 5, average = 0.998 } = options;
   raiseOpset(graph);
   assertArgument(weights.length > 0, 'weights is empty, expected at least one weight to train');
   assertArgument(clipNorm > 0, `clipNorm is ${clipNorm}, expected a number > 0`);
@@ -197,7 +210,7 @@ function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2
   });
 
   for (const name of STATE) graph.addInput(`train_${name}`, 'float32', [size]);
-  for (const name of ['train_rate', 'train_correct_first', 'train_correct_second']) graph.addInput(name, 'float32', []);
+  for (const name of ['train_rate', 'train_epsilon']) graph.addInput(name, 'float32', []);
   const constant = (name: string, value: number): string => graph.addInitializer(name, scalar(value));
   const numbers = (name: string, list: readonly number[]): string => graph.addInitializer(name, int64(list));
   const vector = new JoinedVector(
@@ -216,8 +229,12 @@ function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2
   const losses = weights.map((weight) => weight.loss ?? loss);
   for (const objective of new Set(losses)) {
     const wrt = cut.filter((_, i) => losses[i] === objective);
-    const target = isGpu(engine) ? 'gpu' : 'cpu';
-    for (const [weight, gradient] of addGradients(graph, { loss: objective, wrt, inputShapes, target })) {
+    for (const [weight, gradient] of addGradients(graph, {
+      loss: objective,
+      wrt,
+      inputShapes,
+      target: gradientTarget(engine),
+    })) {
       gradients.set(weight, gradient);
     }
   }
@@ -237,11 +254,7 @@ function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2
   };
   const first = blend('train_first', gradient, beta1, 'train_next_first');
   const second = blend('train_second', graph.add('Mul', [gradient, gradient]), beta2, 'train_next_second');
-  const root = graph.add('Sqrt', [graph.add('Mul', [second, 'train_correct_second'])]);
-  const scaled = graph.add('Div', [
-    graph.add('Mul', [first, 'train_correct_first']),
-    graph.add('Add', [root, constant('train_epsilon', epsilon)]),
-  ]);
+  const scaled = graph.add('Div', [first, graph.add('Add', [graph.add('Sqrt', [second]), 'train_epsilon'])]);
   const rate = graph.add('Mul', [graph.addInitializer('train_rates', float32([size], rates)), 'train_rate']);
   const change = graph.add('Mul', [rate, scaled]);
   const next = graph.add('Sub', ['train_weights', change], {}, { outputs: ['train_next_weights'] });
@@ -260,6 +273,7 @@ interface StepSettings {
   readonly schedule: Schedule;
   readonly beta1: number;
   readonly beta2: number;
+  readonly epsilon: number;
   /** Loss, norm and reports. */
   readonly collected: readonly string[];
   /** How several steps are taken: run by run, in a loop of the graph, or in runs that write a log. */
@@ -323,15 +337,18 @@ class GraphTrainer implements NetworkTrainer {
     return taken;
   }
 
-  /** A batch with the scalars of the step `ahead` of the next one. */
+  /**
+   * A batch with the scalars of the step `ahead` of the next one. With a = 1/(1−β₁ᵗ) and b = 1/√(1−β₂ᵗ), m̂/(√v̂ + ε) is
+   * (a/b)·m/(√v + ε/b), so that m and v need no correction of their own.
+   */
   #withScalars(feeds: NamedTensors, ahead: number): NamedTensors {
-    const { schedule, beta1, beta2 } = this.#settings;
+    const { schedule, beta1, beta2, epsilon } = this.#settings;
     const t = this.#step + ahead + 1;
+    const root = Math.sqrt(1 - beta2 ** t);
     return {
       ...feeds,
-      train_rate: scalar(schedule(t - 1)),
-      train_correct_first: scalar(1 / (1 - beta1 ** t)),
-      train_correct_second: scalar(1 / (1 - beta2 ** t)),
+      train_rate: scalar((schedule(t - 1) * root) / (1 - beta1 ** t)),
+      train_epsilon: scalar(epsilon * root),
     };
   }
 
