@@ -40,6 +40,66 @@ const feeds = (step: number): Record<string, Tensor> => ({
   y: randomTensor([2, 1, 4, 4], `y${step}`, 2),
 });
 
+/** Weights that fill whole rows of the joined vector, and biases that do not: ones, threes and a stride. */
+function deeper(): Graph {
+  const graph = Graph.create({ name: 'deeper', opset: 17 });
+  graph.addInput('x', 'float32', [2, 16, 6, 6]);
+  const layer = (input: string, name: string, shape: readonly number[], attributes = {}): string => {
+    graph.addInitializer(`${name}.weight`, initial(shape, name));
+    graph.addInitializer(`${name}.bias`, initial([shape[0] as number], `${name}.bias`));
+    return graph.add('Relu', [graph.add('Conv', [input, `${name}.weight`, `${name}.bias`], attributes)]);
+  };
+  const narrow = layer('x', 'narrow', [16, 16, 1, 1]);
+  const wide = layer(narrow, 'wide', [32, 16, 3, 3], { pads: [1, 1, 1, 1] });
+  const joined = graph.add('Concat', [layer(wide, 'left', [8, 32, 1, 1]), layer(wide, 'right', [24, 32, 1, 1])], {
+    axis: 1,
+  });
+  const end = layer(joined, 'end', [4, 32, 3, 3], { strides: [2, 2] });
+  graph.add('ReduceMean', [graph.add('Mul', [end, end])], { keepdims: 0 }, { outputs: ['loss'] });
+  graph.setOutputs(['loss']);
+  return graph;
+}
+
+describe('createNetworkTrainer for a GPU', () => {
+  it.each(['webgpu', 'cuda'])(
+    'takes the same steps by the graph for %s, and sums all gradients at once',
+    async (provider) => {
+      const loaded: Uint8Array[] = [];
+      // The graph for a GPU, computed here.
+      const gpu = {
+        executionProvider: provider,
+        load: (...given: Parameters<Engine['load']>) => {
+          loaded.push(given[0]);
+          return engine.load(...given);
+        },
+      } as Engine;
+      const names = deeper().initializerNames;
+      const run = async (on: Engine): Promise<Map<string, Tensor<'float32'>>> => {
+        const graph = deeper();
+        const options = { graph, loss: 'loss', weights: names.map((name) => ({ name })), learningRate: 0.01 };
+        const trainer = await createNetworkTrainer({ engine: on, ...options });
+        for (let step = 0; step < 5; step++)
+          await trainer.step({ x: randomTensor([2, 16, 6, 6], `x${step}`, 1) }, true);
+        const found = trainer.weights();
+        await trainer.close();
+        return found;
+      };
+      const [expected, found] = [await run(engine), await run(gpu)];
+      for (const [name, { data }] of expected) {
+        const values = found.get(name)?.data as Float32Array;
+        expect(Math.max(...data.map((value, i) => Math.abs(value - (values[i] as number))))).toBeLessThan(2e-4);
+      }
+      const graph = Graph.decode(loaded[0] as Uint8Array);
+      const sums = graph.nodes().filter(({ opType, input }) => {
+        const ones = opType === 'MatMul' ? graph.constant(input[0] as string) : undefined;
+        return ones?.shape.join() === '1,2';
+      });
+      // One of the weights that fill rows, one of the biases and the rest.
+      expect(sums).toHaveLength(2);
+    },
+  );
+});
+
 describe('createNetworkTrainer', () => {
   it('takes the steps of clipping, Adam and the average', async () => {
     const trainer = await createNetworkTrainer({
