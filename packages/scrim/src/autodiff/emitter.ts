@@ -31,7 +31,6 @@ export class Emitter {
   readonly graph: Graph;
   readonly opset: number;
   readonly target: GradientTarget;
-  readonly isGpu: boolean;
   readonly #types: ReadonlyMap<string, ValueType>;
   readonly #values: ReadonlyMap<string, { readonly elements: readonly number[] }>;
   readonly #constants = new Map<string, string>();
@@ -51,9 +50,13 @@ export class Emitter {
     this.graph = graph;
     this.opset = graph.opset;
     this.target = target;
-    this.isGpu = target !== 'cpu';
     this.#types = types;
     this.#values = values;
+  }
+
+  /** True if what is written runs on a GPU. */
+  get isGpu(): boolean {
+    return this.target !== 'cpu';
   }
 
   /** The nodes that follow have names that start with `prefix` and work on gradients of element type `dtype`. */

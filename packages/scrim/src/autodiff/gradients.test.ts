@@ -59,6 +59,22 @@ describe('addGradients', () => {
     expect(valuesOf(found, 'product')).toEqual([1, 1, 1]);
   });
 
+  it.each(['cpu', 'cuda', 'webgpu'] as const)('differentiates by Relus that are joined, for %s', async (target) => {
+    const graph = Graph.create();
+    graph.addInput('x', 'float32', [3]);
+    graph.addInput('y', 'float32', [2]);
+    graph.add('Relu', ['x'], {}, { outputs: ['left'] });
+    graph.add('Relu', ['y'], {}, { outputs: ['right'] });
+    const factors = graph.addInitializer('factors', float32([5], [1, 2, 3, 4, 5]));
+    const product = graph.add('Mul', [graph.add('Concat', ['left', 'right'], { axis: 0 }), factors]);
+    graph.add('ReduceSum', [product], { keepdims: 0 }, { outputs: ['loss'] });
+    addGradients(graph, { loss: 'loss', wrt: ['x', 'left', 'y'], outputs: true, target });
+    const found = await run(graph, { x: float32([3], [1, -1, 0]), y: float32([2], [-2, 2]) });
+    expect(valuesOf(found, 'x')).toEqual([1, 0, 0]);
+    expect(valuesOf(found, 'left')).toEqual([1, 2, 3]);
+    expect(valuesOf(found, 'y')).toEqual([0, 5]);
+  });
+
   it('adds only what lies between the variables and the loss', () => {
     const graph = small();
     graph.add('Exp', ['x'], {}, { outputs: ['aside'] });

@@ -14,9 +14,6 @@ import { RAISED_OPSET, raiseOpset } from '../onnx/raise-opset.js';
 import { inferShapes, inferValues } from '../onnx/shape-inference.js';
 import type { ValueType } from '../onnx/value-info.js';
 import { Emitter, floatTensor, type GradientTarget } from './emitter.js';
-
-export type { GradientTarget } from './emitter.js';
-
 import { type GradientRule, RuleContext, unsupportedOperator } from './rule.js';
 import { RULES } from './rules/registry.js';
 import { STOPS } from './rules/stops.js';
@@ -95,7 +92,7 @@ export function addGradients(graph: Graph, options: GradientOptions): Map<string
     }
     emit.begin(`gradient/${node.name}`, emit.dtype(node.output[0] ?? ''));
     const gradients = node.output.map(gradientOf);
-    const context = new RuleContext(node, emit, gradients, (value) => active.has(value));
+    const context = new RuleContext(node, emit, gradients, (value) => active.has(value), wrt);
     const results = ruleOf(node)(context);
     results.forEach((gradient, i) => {
       const input = node.input[i];

@@ -15,17 +15,20 @@ export class RuleContext {
   readonly emit: Emitter;
   readonly #gradients: readonly (string | undefined)[];
   readonly #wanted: (value: string) => boolean;
+  readonly #variables: readonly string[];
 
   constructor(
     node: NodeProto,
     emit: Emitter,
     gradients: readonly (string | undefined)[],
     wanted: (value: string) => boolean,
+    variables: readonly string[],
   ) {
     this.node = node;
     this.emit = emit;
     this.#gradients = gradients;
     this.#wanted = wanted;
+    this.#variables = variables;
   }
 
   /** Name of input `i`; '' if it is left out. */
@@ -42,6 +45,11 @@ export class RuleContext {
   wants(i: number): boolean {
     const name = this.input(i);
     return name !== '' && this.#wanted(name);
+  }
+
+  /** True if the caller differentiates by input `i` itself, so that its gradient is not for rules alone. */
+  isVariable(i: number): boolean {
+    return this.#variables.includes(this.input(i));
   }
 
   /** Gradient of output `i`, undefined if that output does not reach the loss. */

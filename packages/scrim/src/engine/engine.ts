@@ -59,8 +59,10 @@ export interface Session {
 }
 
 /** True if an engine computes on a GPU. */
-export function isGpu({ executionProvider }: Pick<Engine, 'executionProvider'>): boolean {
-  return executionProvider === 'webgpu' || executionProvider === 'cuda';
+export function isGpu<E extends Pick<Engine, 'executionProvider'>>(
+  engine: E,
+): engine is E & { readonly executionProvider: 'webgpu' | 'cuda' } {
+  return engine.executionProvider === 'webgpu' || engine.executionProvider === 'cuda';
 }
 
 /** Something that runs ONNX graphs on one execution provider. */

@@ -13,14 +13,16 @@ const likeInput: GradientRule = ({ emit, x, dy }) => [emit.reshapeLike(dy, x)];
 
 /**
  * Concat: each input gets its part of g. One Split where all sizes are fixed and all parts are wanted; on a GPU what comes
- * from Relus is masked before it is cut, all at once.
+ * from Relus, and goes on to their rules alone, is masked before it is cut, all at once.
  */
 const concat: GradientRule = (context) => {
   const { emit, node, dy, y } = context;
   const axis = axisOf(context, intAttribute(node, 'axis', 0), y);
   const sizes = node.input.map((name) => emit.size(name, axis));
   if (areFixed(sizes) && node.input.length > 1 && node.input.every((_, i) => context.wants(i))) {
-    const rectified = emit.isGpu && node.input.every((name) => emit.graph.producer(name)?.opType === 'Relu');
+    const isMasked = (name: string, i: number): boolean =>
+      emit.graph.producer(name)?.opType === 'Relu' && !context.isVariable(i);
+    const rectified = emit.isGpu && node.input.every(isMasked);
     const whole = rectified ? keepPositive(emit, y, dy) : dy;
     const parts = emit.ops('Split', [whole, emit.ints(sizes)], sizes.length, { axis });
     if (rectified) for (const [i, part] of parts.entries()) sayKept(emit, context.input(i), part);

@@ -114,27 +114,29 @@ export class JoinedVector {
 
   /** The parts of some slots as pieces of this shape, which lie one after the other. */
   #pieces(slots: readonly number[], parts: readonly string[], shape: readonly number[]): string[] {
-    const pieces: string[] = [];
-    for (let i = 0; i < slots.length; ) {
-      const sums: Sum[] = [];
-      let room = MAX_SUMMED;
-      for (let slot = slots[i]; slot !== undefined; slot = slots[i + sums.length]) {
-        const sum = this.#sum(parts[slot] as string, this.#sizeOf(slot));
-        room -= (sum?.rows ?? 0) * this.#sizeOf(slot);
-        if (!sum || sum.rows !== (sums[0] ?? sum).rows || room < 0) break;
-        sums.push(sum);
-      }
-      const [first] = sums;
-      if (first && sums.length > 1) {
-        const addends = sums.map(({ addends }) => this.#reshape(addends, [first.rows, ...shape]));
-        const joined = this.#reshape(this.#concat(addends, 1), [first.rows, -1]);
-        pieces.push(this.#reshape(this.#graph.add('MatMul', [first.ones, joined]), shape));
+    const runs: { values: string[]; sums: Sum[]; room: number }[] = [];
+    for (const slot of slots) {
+      const value = parts[slot] as string;
+      const sum = this.#sum(value, this.#sizeOf(slot));
+      const last = runs.at(-1);
+      const needed = (sum?.rows ?? 0) * this.#sizeOf(slot);
+      if (sum && last?.sums[0]?.rows === sum.rows && needed <= last.room) {
+        last.values.push(value);
+        last.sums.push(sum);
+        last.room -= needed;
       } else {
-        pieces.push(this.#reshape(parts[slots[i] as number] as string, shape));
+        runs.push({ values: [value], sums: sum ? [sum] : [], room: MAX_SUMMED - needed });
       }
-      i += Math.max(sums.length, 1);
     }
-    return pieces;
+    return runs.map(({ values, sums }) => this.#reshape(this.#whole(values, sums, shape), shape));
+  }
+
+  /** A run of parts as one value: the only one, or the sum of what all of them are sums of. */
+  #whole(values: readonly string[], sums: readonly Sum[], shape: readonly number[]): string {
+    const [first] = sums;
+    if (!first || sums.length === 1) return values[0] as string;
+    const addends = sums.map((sum) => this.#reshape(sum.addends, [first.rows, ...shape]));
+    return this.#graph.add('MatMul', [first.ones, this.#reshape(this.#concat(addends, 1), [first.rows, -1])]);
   }
 
   /** What `value` is the sum of, if it is the product of a row of ones and a matrix [rows, size], whatever its shape. */

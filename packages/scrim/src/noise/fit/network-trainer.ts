@@ -9,7 +9,7 @@
  * processor (CUDA), several steps make one run; see {@link stepsPerRun} and loop-graph.ts.
  * What the loss is, which examples a batch holds and when to stop are the caller's.
  */
-import { addGradients, constantSchedule, type GradientTarget, type Schedule } from '../../autodiff/index.js';
+import { addGradients, constantSchedule, type Schedule } from '../../autodiff/index.js';
 import { type Engine, isGpu, type NamedTensors, type Session } from '../../engine/engine.js';
 import { assertArgument, ScrimError } from '../../errors.js';
 import { type Graph, raiseOpset, type ValueType } from '../../onnx/index.js';
@@ -111,11 +111,6 @@ type StateName = (typeof STATE)[number];
 
 /** Vectors are joined and cut this many at a time: WebGPU promises a kernel eight buffers, one of them the whole. */
 const WIDTH = { webgpu: 7, others: 32 };
-
-/** What gradients are written for, to run on `engine`. */
-function gradientTarget({ executionProvider }: Pick<Engine, 'executionProvider'>): GradientTarget {
-  return executionProvider === 'webgpu' || executionProvider === 'cuda' ? executionProvider : 'cpu';
-}
 
 /**
  * Builds and loads the training graph.
@@ -229,12 +224,8 @@ function buildTrainingGraph(options: NetworkTrainerOptions, beta1: number, beta2
   const losses = weights.map((weight) => weight.loss ?? loss);
   for (const objective of new Set(losses)) {
     const wrt = cut.filter((_, i) => losses[i] === objective);
-    for (const [weight, gradient] of addGradients(graph, {
-      loss: objective,
-      wrt,
-      inputShapes,
-      target: gradientTarget(engine),
-    })) {
+    const target = isGpu(engine) ? engine.executionProvider : 'cpu';
+    for (const [weight, gradient] of addGradients(graph, { loss: objective, wrt, inputShapes, target })) {
       gradients.set(weight, gradient);
     }
   }
